@@ -1,0 +1,1 @@
+"""Know a model: how accurate it is, where, and how sure that is."""

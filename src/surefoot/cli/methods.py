@@ -1,0 +1,37 @@
+"""`surefoot methods`: everything registered, with its paper."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from surefoot.cli.app import command
+
+
+@command("methods")
+def methods(
+    kind: Annotated[str | None, typer.Option(help="Only one kind: objective, reducer, optimizer, selection, recipe, merge.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the methods: name, kind, what it does, paper."""
+    from rich.table import Table
+
+    from surefoot.cli.show import out, print_json
+    from surefoot.errors import SurefootError, nearest
+    from surefoot.registry import HOMES
+    from surefoot.registry import methods as registered
+
+    if kind is not None and kind not in HOMES:
+        raise SurefootError(f"unknown kind `{kind}`: {nearest(kind, HOMES)}")
+    found = registered(kind)
+    if json:
+        print_json([method.as_json() for method in found])
+        return
+    table = Table()
+    for column in ("kind", "name", "what it does", "paper"):
+        table.add_column(column, no_wrap=column in ("kind", "name"))
+    for method in found:
+        paper = "; ".join(f"{each.authors} {each.year}" for each in method.papers)
+        table.add_row(method.kind, method.name, method.summary, paper)
+    out(table)

@@ -1,0 +1,86 @@
+"""`load_data`: one door for every source of examples."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from surefoot.data import check
+from surefoot.data.examples import Examples, Modality
+from surefoot.data.images import check_images
+from surefoot.data.read import read_file, read_memory
+from surefoot.data.table import Table, input_column, missing_column, rename
+from surefoot.errors import DataError
+
+
+def load_data(
+    source: Any,
+    *,
+    columns: Mapping[str, str] | None = None,
+    classes: Sequence[str] | None = None,
+    require_labels: bool = True,
+) -> Examples:
+    """Read and check examples.
+
+    `source`: a path to .parquet, .csv, .tsv, .jsonl or .json (a list); a pandas DataFrame, a pyarrow Table, a
+    `datasets.Dataset` or a list of dicts; or part of a known task, such as "reviews/movies/test".
+    Columns: one of `text`, `image` (bytes, {"bytes", "path"}, or a path relative to the file) or `features` (a list of
+    numbers); `label`; and if there, `domain`, `group`, `weight`, `id`. `columns` renames: {"intent": "label"}.
+    `classes`: a model's classes, onto which the labels are mapped. `require_labels=False` lets labels be absent.
+
+    Raises DataError, in one sentence with file, row and column, for anything that is not as it should be.
+    """
+    examples = source if isinstance(source, Examples) else _load(source, columns or {}, require_labels)
+    if require_labels and examples.labels is None:
+        raise DataError(f"{examples.source}: no labels; add a column `label`")
+    return examples if classes is None else examples.with_classes(classes)
+
+
+def _load(source: Any, columns: Mapping[str, str], require_labels: bool) -> Examples:
+    if isinstance(source, str | os.PathLike):
+        from surefoot.data.tasks import is_task, load_part
+
+        if isinstance(source, str) and is_task(source) and not Path(source).exists():
+            return load_part(source)
+        table = read_file(Path(source).expanduser())
+    else:
+        table = read_memory(source)
+    table = rename(table, columns)
+    role = input_column(table, columns)
+    labels, names = _labels(table, require_labels)
+    inputs, modality = _inputs(table, role)
+    has = table.columns.__contains__
+    return Examples(
+        inputs=inputs,
+        labels=labels,
+        classes=names,
+        modality=modality,
+        domain=check.check_names_column(table, "domain") if has("domain") else None,
+        group=check.check_names_column(table, "group") if has("group") else None,
+        ids=check.check_names_column(table, "id", unique=True) if has("id") else None,
+        weight=check.check_weights(table, "weight") if has("weight") else None,
+        source=table.source,
+    )
+
+
+def _inputs(table: Table, role: str) -> tuple[Any, Modality]:
+    if role == "text":
+        return check.check_texts(table, role), "text"
+    if role == "image":
+        return check_images(table, role), "image"
+    return check.check_features(table, role), "features"
+
+
+def _labels(table: Table, require_labels: bool) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    if "label" not in table.columns:
+        if require_labels:
+            raise DataError(missing_column(table, "label", "it names the class of each row"))
+        return None, ()
+    # A test file may carry an empty label column; half a column is a mistake all the same.
+    if not require_labels and all(check.is_missing(value) for value in table.columns["label"]):
+        return None, ()
+    return check.check_labels(table, "label")

@@ -1,0 +1,1 @@
+"""Weights in, weights out, without training."""

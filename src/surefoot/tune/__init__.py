@@ -1,0 +1,1 @@
+"""Change a model by training it: objectives, reducers, optimizers, selections, recipes."""

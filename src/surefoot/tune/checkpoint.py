@@ -1,0 +1,97 @@
+"""Checkpoints: everything that a killed training needs to go on and end with the same bytes, in one safetensors file."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from surefoot.files import atomic_write
+
+if TYPE_CHECKING:
+    from surefoot.tune.fit import Fit
+
+
+class Checkpoint:
+    """Saves the state of a Fit at most every `every` seconds, and restores it if it belongs to the same training."""
+
+    def __init__(self, path: Path, *, every: float = 30.0) -> None:
+        self.path = path
+        self.every = every
+        self._identity: str | None = None
+        self._last = time.monotonic()
+
+    def restore(self, fit: Fit) -> int:
+        """The step to go on from: 0 if there is no checkpoint of this training (or only a damaged one)."""
+        self._identity = fit.identity
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                facts = json.loads(file.metadata()["facts"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        except (OSError, SafetensorError, KeyError, ValueError):
+            return 0
+        if facts["identity"] != self._identity:
+            return 0
+        state = inflate(facts["tree"], tensors)
+        live = {**fit.trained, **dict(fit.model.named_buffers())}
+        with torch.no_grad():
+            for name, value in state["model"].items():
+                live[name].copy_(value)
+        fit.loss.load_state_dict(state["loss"])
+        fit.optimizer.load_state_dict(state["optimizer"])
+        fit.history.losses = [float(loss) for loss in state["losses"]]
+        return facts["step"]
+
+    def tick(self, fit: Fit) -> None:
+        """Called after every step."""
+        if time.monotonic() - self._last >= self.every:
+            self.save(fit)
+            self._last = time.monotonic()
+
+    def save(self, fit: Fit) -> None:
+        live = {**fit.trained, **dict(fit.model.named_buffers())}
+        state = {
+            "model": {name: value.detach() for name, value in live.items()},
+            "loss": fit.loss.state_dict(),
+            "optimizer": fit.optimizer.state_dict(),
+            "losses": torch.tensor(fit.history.losses, dtype=torch.float64),
+        }
+        tensors: dict[str, Tensor] = {}
+        tree = flatten(state, tensors)
+        facts = {"identity": self._identity, "step": fit.history.steps, "tree": tree}
+        with atomic_write(self.path) as partial:
+            save_file(tensors, partial, metadata={"facts": json.dumps(facts)})
+
+
+def flatten(value: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
+    """A nested state to JSON, its tensors put into `tensors` under their paths.
+
+    Integer keys (torch's optimizer state has them) are kept as integers.
+    """
+    if isinstance(value, Tensor):
+        # A copy, because tensors that share memory are refused by safetensors.
+        tensors[path] = value.detach().cpu().clone().contiguous()
+        return {"tensor": path}
+    if isinstance(value, Mapping):
+        return {"mapping": [[key, flatten(each, tensors, f"{path}/{key}")] for key, each in value.items()]}
+    if isinstance(value, list | tuple):
+        return {"list": [flatten(each, tensors, f"{path}/{i}") for i, each in enumerate(value)]}
+    return {"value": value}
+
+
+def inflate(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """The inverse of `flatten`; tuples come back as lists."""
+    if "tensor" in tree:
+        return tensors[tree["tensor"]]
+    if "mapping" in tree:
+        return {key: inflate(each, tensors) for key, each in tree["mapping"]}
+    if "list" in tree:
+        return [inflate(each, tensors) for each in tree["list"]]
+    return tree["value"]

@@ -1,0 +1,273 @@
+"""The training loop: one for every recipe.
+
+Everything random in step t is seeded by (seed, t) and in epoch e by (seed, e), so that a run that is resumed at step t
+goes on exactly as one that was never stopped, and no random state has to be saved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from surefoot.data.check import check_training
+from surefoot.data.examples import Examples
+from surefoot.errors import RecipeError
+from surefoot.models.batching import epoch_steps, training_batches
+from surefoot.models.model import Model
+from surefoot.models.precision import autocast, resolve
+from surefoot.models.predict import encode_inputs, predict
+from surefoot.models.prefix import Prefix, cached_prefix
+from surefoot.models.probe import fit_probe
+from surefoot.registry import get
+from surefoot.tune.build import build, build_optimizer
+from surefoot.tune.checkpoint import Checkpoint
+from surefoot.tune.loss import Loss
+from surefoot.tune.objective import Context
+from surefoot.tune.recipe import Recipe, build_objective, steps_of
+from surefoot.tune.step import Batch, Output, Step
+
+
+class Progress(Protocol):
+    """What shows the progress of long work; `start` returns a function to call with every advance."""
+
+    def start(self, label: str, total: int) -> Callable[[int], None]: ...
+
+
+class Silent:
+    """No progress shown."""
+
+    def start(self, label: str, total: int) -> Callable[[int], None]:
+        return lambda count: None
+
+
+@dataclass
+class History:
+    """What happened in training: the loss of each step, how fast it went, and what the user should know."""
+
+    steps: int = 0
+    resumed_at: int = 0
+    seconds: float = 0.0
+    examples: int = 0
+    losses: list[float] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def examples_per_second(self) -> float:
+        return self.examples / self.seconds if self.seconds else 0.0
+
+
+def seed_of(*parts: int) -> int:
+    """A 63-bit seed from several numbers: neighbours give unrelated streams."""
+    return int(np.random.SeedSequence(list(parts)).generate_state(1, np.uint64)[0] >> 1)
+
+
+class Fit:
+    """One training: set up on construction, `run` to the end or from a checkpoint."""
+
+    def __init__(self, recipe: Recipe, model: Model, train: Examples, *, seed: int = 0, progress: Progress | None = None) -> None:
+        self.recipe, self.train_set, self.seed = recipe, train, seed
+        self.progress = progress or Silent()
+        self.history = History()
+        check_training(train)
+        self.model = deepcopy(model)
+        self.model.frozen = 0
+        self.device = self.model.device
+        self.dtype = resolve(recipe.precision, self.device)
+        self.autocast = autocast(self.dtype, self.device)
+        self.encoded = encode_inputs(self.model, train.inputs, train.modality, source=train.source, max_length=recipe.max_length)
+        if self.encoded.truncated:
+            self.history.notes.append(f"{self.encoded.truncated} of {len(train)} training texts reach the limit of tokens and are cut there")
+        self.labels = torch.from_numpy(np.asarray(train.labels))
+        self._start_head()
+        self._select()
+        self._setup()
+
+    # --- set-up
+
+    def _start_head(self) -> None:
+        """Where the head starts. A probe is fitted on cached features of the whole backbone."""
+        recipe, model = self.recipe, self.model
+        if recipe.head == "keep":
+            if model.classes != self.train_set.classes:
+                raise RecipeError(f"head: keep needs the model's own classes {list(model.classes)}, and {self.train_set.source} has {list(self.train_set.classes)}")
+            return
+        model.set_classes(self.train_set.classes)
+        if recipe.head == "random":
+            torch.manual_seed(seed_of(self.seed, 1))
+            model.head.reset_parameters()
+        elif recipe.head == "probe":
+            whole = len(model.layers) + 1
+            advance = self.progress.start("features", len(self.train_set))
+            features = cached_prefix(model, self.encoded, depth=whole, dtype=self.dtype, autocast=self.autocast, advance=advance)
+            values = features.states if features is not None else torch.from_numpy(predict(model, self.encoded, precision=recipe.precision).features)
+            if model.normalize:
+                values = nn.functional.normalize(values, dim=-1)
+            fit_probe(model, values.numpy(), np.asarray(self.train_set.labels))
+
+    def _select(self) -> None:
+        """Decide what trains, remember where it started."""
+        self.base = {name: value.detach().clone() for name, value in self.model.state_dict().items()} if self.recipe.after else {}
+        self.selection = build("selection", self.recipe.selection)
+        torch.manual_seed(seed_of(self.seed, 2))
+        self.selection.apply(self.model)
+        self.trained = {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        if not self.trained:
+            raise RecipeError(f"selection `{self.recipe.selection['name']}` leaves nothing to train: choose another, such as `all`")
+
+    def _setup(self) -> None:
+        recipe, train = self.recipe, self.train_set
+        weights = {name: float(spec["weight"]) for name, spec in recipe.objectives.items()}
+        # An objective of weight zero is left out altogether: equal to plain training to the bit, and free.
+        objectives = {name: build_objective(name, spec) for name, spec in recipe.objectives.items() if weights[name] > 0 and recipe.epochs > 0}
+        groups, names = _groups(train)
+        start = {name: parameter.detach().clone() for name, parameter in self.trained.items()}
+        self.loss = Loss(objectives, weights, build("reducer", recipe.reducer))
+        label_inputs = self._label_inputs() if "label_texts" in self.loss.needs else None
+        self.total = steps_of(recipe, epoch_steps(len(train), recipe.batch_size))
+        self.groups = groups
+        if "group" in self.loss.needs and groups is None:
+            raise RecipeError(f"reducer `{recipe.reducer['name']}` needs groups, and {train.source} has no `group` column: add one, or choose another reducer")
+        if "attentions" in self.loss.needs:
+            self.model.backbone.set_attn_implementation("eager")  # type: ignore[operator]  # the default returns no maps
+        context = Context(model=self.model, labels=self.labels, classes=train.classes, start=start, trained=self.trained, groups=groups, group_names=names, label_inputs=label_inputs, steps=max(self.total, 1))
+        self.loss.to(self.device)
+        self.loss.setup(context)
+        extra = [parameter for parameter in self.loss.parameters() if parameter.requires_grad]
+        self.optimizer = build_optimizer(recipe.optimizer, [*self.trained.values(), *extra])
+        self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.reference = predict(self.model, self.encoded, precision=recipe.precision) if "reference" in self.loss.needs else None
+        self.prefix = self._prefix() if recipe.epochs > 0 else None
+
+    def _label_inputs(self) -> dict[str, Tensor]:
+        texts = self.train_set.label_texts or self.train_set.classes
+        if self.model.processor.modality != "text":
+            raise RecipeError("an objective needs the labels as texts, and this model does not read text: leave it out")
+        encoded = self.model.processor.encode(list(texts))
+        return {name: value.to(self.device) for name, value in encoded.collate(np.arange(len(texts))).items()}
+
+    def _prefix(self) -> Prefix | None:
+        """Freeze the layers below the lowest trained one, and cache what they give where nothing changes their input."""
+        blockers = sorted(name for name, objective in self.loss.objectives.items() if objective.needs & {"inputs", "hidden_states", "attentions"})
+        depth = self.model.lowest_trained()
+        if depth == 0:
+            return None
+        if blockers:
+            self.history.notes.append(f"the frozen layers are run in every step, not cached: {', '.join(f'`{name}`' for name in blockers)} changes or reads what they see")
+            return None
+        self.model.frozen = depth
+        if not self.recipe.cache:
+            return None
+        advance = self.progress.start("frozen layers", len(self.train_set))
+        return cached_prefix(self.model, self.encoded, depth=depth, dtype=self.dtype, autocast=self.autocast, advance=advance)
+
+    # --- the loop
+
+    def run(self, *, checkpoint: Checkpoint | None = None) -> Model:
+        """Train to the end; returns the model, its wrappers folded away, in eval mode."""
+        begin = checkpoint.restore(self) if checkpoint else 0
+        self.history.resumed_at = self.history.steps = begin
+        advance = self.progress.start(self.recipe.name, self.total * self.recipe.batch_size) if self.total else (lambda count: None)
+        advance(begin * self.recipe.batch_size)
+        self.model.train()
+        self.loss.train()
+        for index in self._batches(begin):
+            started = time.perf_counter()
+            self._set_rate(self.history.steps)
+            self.history.losses.append(float(self.optimizer.step(self._closure(index, self.history.steps))))
+            self.history.steps += 1
+            self.history.seconds += time.perf_counter() - started
+            self.history.examples += len(index)
+            advance(self.recipe.batch_size)
+            if checkpoint:
+                checkpoint.tick(self)
+        return self._finish()
+
+    def _batches(self, begin: int) -> Iterator[np.ndarray]:
+        """The batches of steps begin, begin + 1, ..., total - 1."""
+        per_epoch = epoch_steps(len(self.train_set), self.recipe.batch_size)
+        for epoch in range(begin // per_epoch, math.ceil(self.total / per_epoch)):
+            batches = training_batches(self.encoded.lengths, self.recipe.batch_size, np.random.default_rng([self.seed, epoch]))
+            first = epoch * per_epoch
+            yield from batches[max(begin - first, 0) : self.total - first]
+
+    def _closure(self, index: np.ndarray, number: int) -> Callable[[bool], Tensor]:
+        batch, reference = self._batch(index), None
+        if self.reference is not None:
+            reference = Output(torch.from_numpy(self.reference.features[index]).to(self.device), torch.from_numpy(self.reference.logits[index]).to(self.device))
+        parameters = self.optimizer.parameters
+        seed = seed_of(self.seed, 3, number)
+
+        def closure(first: bool) -> Tensor:
+            torch.manual_seed(seed)
+            for parameter in parameters:
+                parameter.grad = None
+            generator = torch.Generator(self.device).manual_seed(seed)
+            step = Step(batch=batch, model=self.model, progress=number / self.total, generator=generator, autocast=self.autocast, reference=reference, needs=self.loss.needs)
+            value = self.loss.backward(step, first=first)
+            if self.recipe.clip is not None:
+                nn.utils.clip_grad_norm_(parameters, self.recipe.clip, foreach=True)
+            return value
+
+        return closure
+
+    def _batch(self, index: np.ndarray) -> Batch:
+        where = torch.from_numpy(index)
+        weight = torch.from_numpy(self.train_set.weight[index]).float() if self.train_set.weight is not None else None
+        batch = Batch(
+            inputs={name: value.to(self.device) for name, value in self.encoded.collate(index).items()},
+            labels=self.labels[where].to(self.device),
+            index=where.to(self.device),
+            group=self.groups[where].to(self.device) if self.groups is not None else None,
+            weight=weight.to(self.device) if weight is not None else None,
+            prefix=self.prefix.batch(index).to(self.device) if self.prefix is not None else None,
+        )
+        return batch
+
+    def _set_rate(self, step: int) -> None:
+        """The learning rate of this step: warm-up, then the schedule."""
+        warm = self.recipe.warmup * self.total
+        left = (self.total - step) / max(self.total - warm, 1)
+        factor = {"linear": left, "cosine": 0.5 * (1 - math.cos(math.pi * min(left, 1.0))), "constant": 1.0}[self.recipe.schedule]
+        if step < warm:
+            factor = (step + 1) / (warm + 1)
+        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = rate * factor
+
+    def _finish(self) -> Model:
+        self.selection.finish(self.model)
+        self.loss.finish(self.model)
+        for spec in self.recipe.after:
+            merge = get("merge", spec["name"]).make(**{key: value for key, value in spec.items() if key != "name"})
+            self.model.load_state_dict(merge([self.model.state_dict()], self.base))
+        self.model.frozen = 0
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(True)
+            parameter.grad = None
+        return self.model.eval()
+
+    @property
+    def identity(self) -> str:
+        """Equal for trainings that end with the same bytes: recipe, data, model, seed, threads, versions."""
+        digest = hashlib.sha256()
+        for name, value in self.model.state_dict().items():
+            digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+        facts: tuple[Any, ...] = (self.recipe.fingerprint, self.encoded.fingerprint, self.labels.numpy().tobytes(), self.seed, torch.get_num_threads(), torch.__version__, str(self.dtype))
+        digest.update(repr(facts).encode())
+        return digest.hexdigest()
+
+
+def _groups(train: Examples) -> tuple[Tensor | None, list[str]]:
+    """Group names to indices, in sorted order."""
+    if train.group is None:
+        return None, []
+    names, index = np.unique(train.group, return_inverse=True)
+    return torch.from_numpy(index.astype(np.int64)), [str(name) for name in names]

@@ -1,0 +1,81 @@
+"""The loss of a recipe: objectives with their weights, and a reducer, in one backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from surefoot.errors import SurefootError
+from surefoot.models.model import Model
+from surefoot.tune.objective import Context, Objective, WeightObjective, needs_of
+from surefoot.tune.reducer import Reducer
+from surefoot.tune.step import Step
+from surefoot.tune.weight_gradients import accumulate
+
+
+class Loss(nn.Module):
+    """L = reduce(sum_k w_k l_k(i)) + sum_m w_m L_m + terms on the weights alone, whose gradient is closed-form."""
+
+    def __init__(self, objectives: Mapping[str, Objective], weights: Mapping[str, float], reducer: Reducer) -> None:
+        super().__init__()
+        self.objectives = nn.ModuleDict(objectives)
+        self.weights = dict(weights)
+        self.reducer = reducer
+        self.needs = needs_of(objectives.values()) | reducer.needs
+        self.on_weights = [(each, self.weights[name]) for name, each in objectives.items() if isinstance(each, WeightObjective)]
+        on_outputs = {name: each for name, each in objectives.items() if not isinstance(each, WeightObjective)}
+        self.per_example = {name: each for name, each in on_outputs.items() if each.is_per_example}
+        self.scalars = {name: each for name, each in on_outputs.items() if not each.is_per_example}
+
+    def setup(self, context: Context) -> None:
+        for objective in self.objectives.values():
+            objective.setup(context)
+        self.reducer.setup(context)
+
+    def finish(self, model: Model) -> None:
+        for objective in self.objectives.values():
+            objective.finish(model)
+
+    def backward(self, step: Step, *, first: bool) -> Tensor:
+        """Forward and backward; `first` moves the state of objectives and reducer. Returns the loss on the outputs."""
+        if first:
+            # What is computed on the shared output here is used by `forward` below: one pass in all.
+            for objective in self.objectives.values():
+                with torch.no_grad():
+                    if type(objective).update is not Objective.update:
+                        _ = self._warm(step)
+                        objective.update(step)
+        total = self._total(step, first=first)
+        if total is not None and total.requires_grad:
+            total.backward()
+        if self.on_weights:
+            accumulate(self.on_weights)
+        return total.detach() if total is not None else torch.zeros(())
+
+    @staticmethod
+    def _warm(step: Step) -> None:
+        """Make the shared output with gradient before an `update`, under no_grad, asks for it."""
+        with torch.enable_grad():
+            _ = step.output
+
+    def _total(self, step: Step, *, first: bool) -> Tensor | None:
+        terms: list[Tensor] = []
+        if self.per_example:
+            losses = torch.stack([self.weights[name] * self._checked(name, objective.per_example(step), step) for name, objective in self.per_example.items()]).sum(0)
+            if first:
+                with torch.no_grad():
+                    self.reducer.update(losses.detach(), step)
+            terms.append(self.reducer(losses, step))
+        terms += [self.weights[name] * self._checked(name, objective(step), step) for name, objective in self.scalars.items()]
+        return torch.stack(terms).sum() if terms else None
+
+    @staticmethod
+    def _checked(name: str, value: Tensor, step: Step) -> Tensor:
+        """A loss that is not finite stops the training and names the objective and the examples."""
+        if torch.isfinite(value.detach()).all():
+            return value
+        bad = step.batch.index[~torch.isfinite(value.detach())] if value.ndim else step.batch.index
+        rows = ", ".join(str(int(i) + 1) for i in bad[:5]) + (" ..." if len(bad) > 5 else "")
+        raise SurefootError(f"objective `{name}` is not finite at training rows {rows}: lower the learning rate or its weight, or look at those rows")

@@ -1,0 +1,1 @@
+"""Reducers: from per-example losses to a scalar."""

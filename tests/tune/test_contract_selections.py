@@ -1,0 +1,185 @@
+"""What every registered selection promises, on a transformer and on a plain module."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from transformers import BertConfig, BertModel
+
+from surefoot.models.model import Model
+from surefoot.models.processor import FeatureProcessor
+from surefoot.registry import methods
+from surefoot.tune.build import build
+from surefoot.tune.optimizers.adamw import AdamW
+from surefoot.tune.step import Batch
+
+NAMES = [method.name for method in methods("selection")]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Tensors this small only wait for a second thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def bert() -> Model:
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=24,
+        max_position_embeddings=16,
+    )  # fmt: skip
+    return with_head(Model(BertModel(config), dim=16, processor=FeatureProcessor(), classes=["a", "b", "c"]))
+
+
+def with_head(model: Model) -> Model:
+    nn.init.normal_(model.head.weight, std=0.2)
+    return model
+
+
+def plain() -> Model:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 16))
+    return with_head(Model.from_module(module, dim=16, classes=["a", "b", "c"]))
+
+
+def batch_for(model: Model, size: int = 12) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.randint(0, 3, (size,), generator=generator)
+    if model.layers:
+        tokens = torch.randint(0, 50, (size, 7), generator=generator)
+        inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+    else:
+        inputs = {"features": torch.randn(size, 6, generator=generator)}
+    return Batch(inputs=inputs, labels=labels, index=torch.arange(size))
+
+
+def train(model: Model, steps: int = 2, lr: float = 1e-2) -> None:
+    model.train()
+    batch = batch_for(model)
+    optimizer = AdamW([parameter for parameter in model.parameters() if parameter.requires_grad], lr=lr)
+    for step in range(steps):
+        torch.manual_seed(step)
+
+        def closure(first: bool) -> torch.Tensor:
+            model.zero_grad()
+            loss = nn.functional.cross_entropy(model(batch).logits, batch.labels)
+            loss.backward()
+            return loss.detach()
+
+        optimizer.step(closure)
+
+
+def answers(model: Model) -> torch.Tensor:
+    model.eval()
+    with torch.no_grad():
+        return model(batch_for(model)).logits
+
+
+def options(name: str, model: Model) -> dict:
+    return {"name": name, "k": 0} if name == "top_layers" and not model.layers else {"name": name}
+
+
+cases = pytest.mark.parametrize(("name", "make"), [(n, m) for n in NAMES for m in (bert, plain)])
+
+
+@cases
+def test_apply_train_finish(name, make):
+    model = make()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    modules = [(path, type(module)) for path, module in model.named_modules()]
+    order = [key for key, _ in model.named_parameters()]
+    attributes = set(vars(model))
+    start = answers(model)
+    selection = build("selection", options(name, model))
+
+    selection.apply(model)
+    torch.testing.assert_close(answers(model), start)
+    trainable = {key.replace(".parametrizations.weight.original", ".weight").replace(".base_layer", "") for key, p in
+                 model.named_parameters() if p.requires_grad}  # fmt: skip
+    adapted = {key.partition(".lora_")[0] + ".weight" for key in trainable if ".lora_" in key}
+    frozen = {key for key, p in model.named_parameters() if not p.requires_grad}
+    held = {key: p.detach().clone() for key, p in model.named_parameters() if key in frozen}
+    train(model)
+    assert all(torch.equal(held[key], p) for key, p in model.named_parameters() if key in frozen)
+
+    wrapped = answers(model)
+    assert not torch.allclose(wrapped, start)
+    selection.finish(model)
+    torch.testing.assert_close(answers(model), wrapped, rtol=0, atol=1e-5)
+    assert list(model.state_dict()) == list(before)
+    assert [key for key, _ in model.named_parameters()] == order
+    assert [(path, type(module)) for path, module in model.named_modules()] == modules
+    assert set(vars(model)) == attributes
+    changed = {key for key in order if not torch.equal(before[key], model.state_dict()[key])}
+    assert changed <= trainable | adapted
+    assert {"head.weight", "head.bias"} <= changed
+
+
+@cases
+def test_can_be_applied_again_after_another(name, make):
+    model = make()
+    fresh = make()
+    for other in ("head", name):
+        selection = build("selection", options(other, model))
+        selection.apply(model)
+        selection.finish(model)
+    selection.apply(model)
+    selection.apply(fresh) if not selection.wraps else build("selection", options(name, fresh)).apply(fresh)
+    flags = {key: p.requires_grad for key, p in model.named_parameters()}
+    assert flags == {key: p.requires_grad for key, p in fresh.named_parameters()}
+
+
+@cases
+def test_same_seed_same_result(name, make):
+    ends = []
+    for _ in range(2):
+        model = make()
+        torch.manual_seed(5)
+        selection = build("selection", options(name, model))
+        selection.apply(model)
+        train(model)
+        selection.finish(model)
+        ends.append(model.state_dict())
+    assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
+
+
+@cases
+def test_training_state_survives_saving(name, make):
+    model = make()
+    selection = build("selection", options(name, model))
+    selection.apply(model)
+    train(model)
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    again = make()
+    build("selection", options(name, again)).apply(again)
+    again.load_state_dict(state)
+    for each in (model, again):
+        train(each)
+    assert torch.equal(answers(model), answers(again))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_finish_without_apply_is_nothing(name):
+    model = bert()
+    start = answers(model)
+    build("selection", name).finish(model)
+    assert torch.equal(answers(model), start)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_documented(name):
+    method = next(method for method in methods("selection") if method.name == name)
+    assert method.summary
+    assert isinstance(method.make.space(), dict)
+    assert repr(build("selection", name)).startswith(method.make.__name__)
+
+
+def test_nothing_trains():
+    model = bert()
+    model.head = nn.Identity()
+    with pytest.raises(Exception, match="nothing trains"):
+        build("selection", "head").apply(model)
