@@ -399,7 +399,7 @@ def test_accumulate_adds_every_gradient_once(model):
 @pytest.mark.parametrize("layout", ["flat", "transposed"])
 def test_add_norms_over_many_blocks(layout):
     generator = torch.Generator().manual_seed(0)
-    shape = (3, BLOCK - 7)
+    shape = (2 * torch.get_num_threads() + 1, BLOCK - 7)  # Three blocks, the last one short.
     gradient, weight, start = (torch.randn(shape, generator=generator) for _ in range(3))
     start[0] = weight[0]
     weight[1, ::2] = 0

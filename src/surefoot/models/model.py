@@ -37,7 +37,7 @@ class Model(nn.Module):
         self.frozen = 0
         self._pool = pooling(pool)
         self._stack = _find_layers(backbone)
-        self._tuples: bool | None = None
+        self._tuples = False
         self.set_classes(classes)
 
     @classmethod
@@ -92,6 +92,12 @@ class Model(nn.Module):
         if any(names.index(name) < last or "embed" in name for name in outside):
             return 0
         return min(inside, default=len(self._stack[2]) - 1)
+
+    def freeze(self, depth: int) -> None:
+        """Run the lowest `depth` layers in eval mode and without gradient from now on, or from a cache."""
+        self.frozen = depth
+        if 0 < depth <= len(self.layers):
+            self._tuples = self._layers_return_tuples()
 
     def train(self, mode: bool = True) -> Model:
         """Train mode for what trains; a backbone that is frozen whole stays in eval mode."""
@@ -188,8 +194,6 @@ class Model(nn.Module):
             yield
             return
         path, parent, layers = self._stack
-        if self._tuples is None:
-            self._tuples = self._layers_return_tuples()
         attribute = path.split(".")[-1]
         skip = _Pass(prefix, self._tuples)
         parent._modules[attribute] = nn.ModuleList([skip] * self.frozen + list(layers)[self.frozen :])
@@ -200,6 +204,8 @@ class Model(nn.Module):
 
     def _layers_return_tuples(self) -> bool:
         kinds: list[bool] = []
+        training = self.backbone.training
+        self.backbone.eval()  # so that no dropout draws from the random state of whoever asks
         hook = self.layers[0].register_forward_hook(lambda module, args, output: kinds.append(isinstance(output, tuple)))
         try:
             token = torch.ones((1, 1), dtype=torch.long, device=self.device)
@@ -210,6 +216,7 @@ class Model(nn.Module):
                 self.backbone(**probe)
         finally:
             hook.remove()
+            self.backbone.train(training)
         return kinds[0]
 
 

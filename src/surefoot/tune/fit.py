@@ -163,7 +163,7 @@ class Fit:
         if blockers:
             self.history.notes.append(f"the frozen layers are run in every step, not cached: {', '.join(f'`{name}`' for name in blockers)} changes or reads what they see")
             return None
-        self.model.frozen = depth
+        self.model.freeze(depth)
         if not self.recipe.cache:
             return None
         advance = self.progress.start("frozen layers", len(self.train_set))

@@ -2,8 +2,8 @@
 
 Every norm's gradient is a sum of sign(w), w, sign(w - w0) and w - w0 with coefficients that add across objectives.
 The pass walks each parameter in blocks that stay in the processor's cache, so each of w, w0 and the gradient crosses
-the memory bus once however many norms there are: for 22.7 million float32 weights and all four terms 25 ms on two
-threads, against 70 ms with `torch._foreach`. It costs no memory beyond one block.
+the memory bus once however many norms there are, and no memory is needed beyond a block: 26 ms for all four norms of
+22.7 million float32 weights on two Xeon cores, where autograd takes 210.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from surefoot.tune.objective import Norms, WeightObjective
 
-#: Elements a block: 512 KiB of float32, half of it for each of two threads.
+#: Elements a block for each of torch's threads: 512 KiB of float32, four of which fit a present-day second-level cache.
 BLOCK = 1 << 17
 
 
@@ -50,10 +50,10 @@ def gradient_of(parameter: nn.Parameter) -> Tensor:
     return parameter.grad
 
 
-def add_norms(gradient: Tensor, parameter: Tensor, start: Tensor, norms: Norms) -> None:
+def add_norms(gradient: Tensor, weight: Tensor, start: Tensor, norms: Norms) -> None:
     """gradient += l1 sign(w) + 2 l2 w + l1_start sign(w - w0) + 2 l2_start (w - w0), in place and block by block."""
     scratch: Tensor | None = None
-    for g, w, w0 in _blocks(gradient, parameter, start):
+    for g, w, w0 in _blocks(gradient, weight, start):
         if scratch is None or scratch.shape != w.shape:
             scratch = torch.empty_like(w)
         if norms.l2:
@@ -70,6 +70,7 @@ def add_norms(gradient: Tensor, parameter: Tensor, start: Tensor, norms: Norms) 
 
 def _blocks(*tensors: Tensor) -> Iterable[tuple[Tensor, ...]]:
     """Flat views that fit the cache; on an accelerator the whole tensors, where launches cost more than memory."""
-    if all(tensor.is_contiguous() and tensor.device.type == "cpu" for tensor in tensors):
-        return zip(*(torch.split(tensor.view(-1), BLOCK) for tensor in tensors), strict=True)
-    return [tensors]
+    if not all(tensor.is_contiguous() and tensor.device.type == "cpu" for tensor in tensors):
+        return [tensors]
+    size = BLOCK * torch.get_num_threads()
+    return zip(*(torch.split(tensor.view(-1), size) for tensor in tensors), strict=True)

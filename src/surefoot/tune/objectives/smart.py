@@ -49,8 +49,9 @@ class SMART(Objective):
     0 no average is kept, as in the authors' code. beta: momentum of the average in the first tenth of the training
     (0.99). late_beta: after that (0.999).
 
-    Each pass draws its own dropout, as in the authors' code: with dropout, R_s also holds what R-Drop penalises. Radii
-    near the paper's are below what bfloat16 can tell apart: train in float32, or with a radius of 1e-2 and more.
+    Each pass draws its own dropout, as in the authors' code: with dropout, R_s also holds what R-Drop penalises,
+    which at the paper's radius is nearly all of it. Where embeddings are of order one, that radius is below bfloat16's
+    rounding.
 
     State: `average/...`, one buffer for each trained parameter. Raises RecipeError for values outside these ranges;
     ModelError if the model has no input embeddings to perturb. Reference: Jiang et al. 2020, section 3 and algorithm 1;

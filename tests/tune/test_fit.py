@@ -1,0 +1,207 @@
+"""The training loop: determinism, resuming, the cached prefix, weight zero, and recipes that cannot work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import examples
+
+from surefoot import Recipe
+from surefoot.errors import RecipeError, SurefootError
+from surefoot.models.model import Model
+from surefoot.models.predict import encode_inputs, predict
+from surefoot.registry import methods
+from surefoot.tune.checkpoint import Checkpoint
+from surefoot.tune.fit import Fit
+
+SMALL = {"epochs": 2, "batch_size": 8, "precision": "float32", "optimizer": {"name": "adamw", "lr": 1e-3}}
+
+
+def small(**changes: object) -> Recipe:
+    return Recipe(**{**SMALL, **changes})
+
+
+def weights(model: Model) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same(a: Model, b: Model) -> bool:
+    return all(torch.equal(value, weights(b)[name]) for name, value in weights(a).items())
+
+
+def test_it_learns_and_leaves_the_model_it_was_given_alone(tiny_bert: Model) -> None:
+    before = weights(tiny_bert)
+    run = small(epochs=6).fit(tiny_bert, examples(240))
+    assert run.evaluate({"test": examples(200, 1)})["test"].accuracy.value > 0.9
+    assert all(torch.equal(value, before[name]) for name, value in weights(tiny_bert).items() if name.startswith("backbone"))
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tiny_bert: Model) -> None:
+    first, second, other = (small().fit(tiny_bert, examples(), seed=seed).model for seed in (3, 3, 4))
+    assert same(first, second)
+    assert not same(first, other)
+
+
+OBJECTIVES = [method.name for method in methods("objective") if method.name != "cross_entropy"]
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_an_objective_of_weight_zero_is_plain_training_to_the_bit(tiny_bert: Model, name: str) -> None:
+    plain = small(epochs=1).fit(tiny_bert, examples(32)).model
+    assert same(small(epochs=1, objectives={"cross_entropy": 1.0, name: 0.0}).fit(tiny_bert, examples(32)).model, plain)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_objective_trains_survives_a_resume_and_ends_with_finite_weights(tiny_bert: Model, name: str, tmp_path: Path) -> None:
+    recipe = small(epochs=1, objectives={"cross_entropy": 1.0, name: 0.1}, optimizer={"name": "sam", "inner": {"name": "adamw", "lr": 1e-3}})
+    whole = Fit(recipe, tiny_bert, examples(40)).run()
+    assert all(torch.isfinite(value).all() for value in whole.state_dict().values() if value.is_floating_point())
+    assert same(whole, resumed_at(3, recipe, tiny_bert, tmp_path))
+
+
+@pytest.mark.parametrize("selection", [method.name for method in methods("selection")])
+@pytest.mark.parametrize("optimizer", [method.name for method in methods("optimizer")])
+def test_every_selection_with_every_optimizer_resumes_to_the_same_bytes(tiny_bert: Model, selection: str, optimizer: str, tmp_path: Path) -> None:
+    options = {"k": 1} if selection == "top_layers" else {}
+    recipe = small(epochs=1, selection={"name": selection, **options}, optimizer={"name": optimizer})
+    whole = Fit(recipe, tiny_bert, examples(40)).run()
+    assert same(whole, resumed_at(2, recipe, tiny_bert, tmp_path))
+    assert list(whole.state_dict()) == list(tiny_bert.state_dict())
+
+
+def resumed_at(step: int, recipe: Recipe, model: Model, folder: Path) -> Model:
+    """Train to `step`, keep the checkpoint, forget everything, go on from the file."""
+    class Stop(Exception):
+        pass
+
+    class Once(Checkpoint):
+        def tick(self, fit: Fit) -> None:
+            if fit.history.steps == step:
+                self.save(fit)
+                raise Stop
+
+    with pytest.raises(Stop):
+        Fit(recipe, model, examples(40)).run(checkpoint=Once(folder / "checkpoint.safetensors"))
+    fit = Fit(recipe, model, examples(40))
+    trained = fit.run(checkpoint=Checkpoint(folder / "checkpoint.safetensors"))
+    assert fit.history.resumed_at == step
+    return trained
+
+
+def test_a_checkpoint_of_another_training_is_not_used(tiny_bert: Model, tmp_path: Path) -> None:
+    resumed_at(2, small(epochs=1), tiny_bert, tmp_path)
+    fit = Fit(small(epochs=1), tiny_bert, examples(40), seed=1)
+    fit.run(checkpoint=Checkpoint(tmp_path / "checkpoint.safetensors"))
+    assert fit.history.resumed_at == 0
+
+
+def test_a_damaged_checkpoint_starts_over(tiny_bert: Model, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    path.write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{broken")
+    fit = Fit(small(epochs=1), tiny_bert, examples(40))
+    fit.run(checkpoint=Checkpoint(path))
+    assert fit.history.resumed_at == 0
+
+
+@pytest.mark.parametrize("selection", ["head", {"name": "top_layers", "k": 1}])
+def test_the_cache_changes_nothing_but_rounding(tiny_bert: Model, selection: object) -> None:
+    from surefoot.models import prefix
+
+    cached = small(selection=selection).fit(tiny_bert, examples()).model
+    prefix._memory.clear()  # the second one reads the file
+    assert same(cached, small(selection=selection).fit(tiny_bert, examples()).model)
+    uncached = small(selection=selection, cache=False).fit(tiny_bert, examples()).model
+    for name, value in weights(cached).items():
+        torch.testing.assert_close(value, weights(uncached)[name], atol=2e-4, rtol=1e-2)
+
+
+def test_the_cache_is_keyed_by_what_it_depends_on(tiny_bert: Model) -> None:
+    from surefoot.models.prefix import _key
+
+    encoded = encode_inputs(tiny_bert, examples().inputs, "text")
+    key = _key(tiny_bert, encoded, 1, torch.float32)
+    assert key == _key(tiny_bert, encode_inputs(tiny_bert, examples().inputs, "text"), 1, torch.float32)
+    assert key != _key(tiny_bert, encoded, 2, torch.float32)
+    assert key != _key(tiny_bert, encoded, 1, torch.bfloat16)
+    assert key != _key(tiny_bert, encode_inputs(tiny_bert, examples(seed=1).inputs, "text"), 1, torch.float32)
+    assert key != _key(tiny_bert, encode_inputs(tiny_bert, examples().inputs, "text", max_length=5), 1, torch.float32)
+    parameter = tiny_bert.layers[1].attention.self.query.weight
+    with torch.no_grad():
+        parameter.add_(1)
+        assert key == _key(tiny_bert, encoded, 1, torch.float32), "a layer above the prefix does not matter"
+        parameter.sub_(1)
+        tiny_bert.layers[0].attention.self.query.weight.add_(1)
+        changed = _key(tiny_bert, encoded, 1, torch.float32)
+        tiny_bert.layers[0].attention.self.query.weight.sub_(1)
+    assert key != changed
+
+
+def test_objectives_that_change_the_inputs_run_without_the_cache_and_say_so(tiny_bert: Model) -> None:
+    run = small(epochs=1, selection={"name": "top_layers", "k": 1}, objectives={"cross_entropy": 1, "smart": 1}).fit(tiny_bert, examples(16))
+    assert any("`smart`" in note and "not cached" in note for note in run.history.notes)
+
+
+def test_predictions_do_not_depend_on_the_company_of_a_batch(tiny_bert: Model) -> None:
+    texts = examples(64).inputs
+    together = predict(tiny_bert, encode_inputs(tiny_bert, texts, "text"), precision="float32").features
+    alone = np.concatenate([predict(tiny_bert, encode_inputs(tiny_bert, [text], "text"), precision="float32").features for text in texts])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_linear_probe_keeps_the_backbone_and_wise_ft_lies_between(tiny_bert: Model) -> None:
+    train = examples(96)
+    probe, tuned, wise = (Recipe.named(name, precision="float32", batch_size=16, epochs=epochs).fit(tiny_bert, train).model for name, epochs in (("linear_probe", 0), ("lp_ft", 2), ("wise_ft", 2)))
+    for name, value in weights(probe).items():
+        if name.startswith("backbone"):
+            assert torch.equal(value, weights(tiny_bert)[name])
+        torch.testing.assert_close(weights(wise)[name], torch.lerp(value, weights(tuned)[name], 0.75))
+
+
+CANNOT_WORK = [
+    ({"objectives": {"focl": 1.0}}, "did you mean `focal`"),
+    ({"objectives": {"focal": -1.0}}, "`weight` is -1.0"),
+    ({"objectives": {"focal": {"weight": 1, "gama": 2}}}, "did you mean `gamma`"),
+    ({"objectives": {"focal": {"gamma": -2}}}, "`gamma` is -2"),
+    ({"objectives": {}}, "name at least one"),
+    ({"objectives": {"cross_entropy": 0.0}}, "every objective has weight 0"),
+    ({"head": "random", "objectives": {"cross_entropy": 1, "kl_reference": 1}}, "use head: probe or keep"),
+    ({"reducer": "group_dro", "objectives": {"l2_sp": 1.0}}, "add cross_entropy"),
+    ({"selection": "tops"}, "unknown selection `tops`"),
+    ({"selection": {"name": "top_layers", "k": -1}}, "`k` is -1"),
+    ({"optimizer": {"name": "adamw", "lr": -1.0}}, "`lr` is -1.0"),
+    ({"optimizer": {"name": "sam", "rh": 1.0}}, "did you mean `rho`"),
+    ({"optimizer": 3}, "does not name a method"),
+    ({"epochs": -1}, "`epochs` is -1"),
+    ({"epocs": 2}, "did you mean `epochs`"),
+    ({"batch_size": 0}, "`batch_size` is 0"),
+    ({"schedule": "linar"}, "`schedule` is 'linar'"),
+    ({"after": [{"name": "wise_ft", "alpha": 2}]}, "`alpha` is 2"),
+]
+
+
+@pytest.mark.parametrize(("fields", "message"), CANNOT_WORK, ids=[message for _, message in CANNOT_WORK])
+def test_recipes_that_cannot_work_fail_when_made(fields: dict, message: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        Recipe(**fields)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_recipes_read_back_what_they_write(tmp_path: Path) -> None:
+    for method in methods("recipe"):
+        recipe = Recipe.named(method.name)
+        path = tmp_path / f"{method.name}.yaml"
+        path.write_text(recipe.to_yaml())
+        assert Recipe.load(path) == recipe
+
+
+def test_a_loss_that_is_not_finite_names_objective_and_rows(tiny_bert: Model) -> None:
+    train = examples(16)
+    with torch.no_grad():
+        broken = Fit(small(epochs=1), tiny_bert, train)
+        broken.model.head.weight.fill_(float("nan"))
+    with pytest.raises(SurefootError, match=r"objective `cross_entropy` is not finite at training rows \d+"):
+        broken.run()
