@@ -1,0 +1,36 @@
+# Everything sets itself up: `make demo` and `make test` on a fresh machine need only Python 3.11+, make and a package index.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test test-all lint bench-speed bench-kill clean
+
+help:            ## what there is
+	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+demo: $(STAMP)   ## four ways to fine-tune MiniLM, tested on four domains
+	$(BIN)/surefoot demo
+
+test: $(STAMP)   ## the tests; set SUREFOOT_DATA to the folder of data sets to run those that need it
+	$(BIN)/python -m pytest -rs
+
+lint: $(STAMP)   ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench-speed: $(STAMP)   ## speed beside the plain loop, in one run (BASELINE=path to reviews_plain_loop.py)
+	$(BIN)/python benchmarks/speed.py --baseline $(BASELINE)
+
+bench-kill: $(STAMP)   ## twenty kills of a MiniLM training, the same weights in the end
+	$(BIN)/python benchmarks/kill.py
+
+clean:           ## remove the virtual environment and caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
