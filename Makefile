@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-all lint bench-speed bench-kill clean
+.PHONY: help demo test lint bench-speed bench-quality bench-kill readme clean
 
 help:            ## what there is
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -28,6 +28,12 @@ lint: $(STAMP)   ## ruff and mypy
 
 bench-speed: $(STAMP)   ## speed beside the plain loop, in one run (BASELINE=path to reviews_plain_loop.py)
 	$(BIN)/python benchmarks/speed.py --baseline $(BASELINE)
+
+bench-quality: $(STAMP)   ## accuracy on the plain loop's own splits, three seeds (BASELINE=...)
+	$(BIN)/python benchmarks/speed.py --baseline $(BASELINE) --quality 0 1 2
+
+readme: $(STAMP)   ## write the README's figures from the results of demo and bench-speed
+	$(BIN)/python benchmarks/readme.py
 
 bench-kill: $(STAMP)   ## twenty kills of a MiniLM training, the same weights in the end
 	$(BIN)/python benchmarks/kill.py

@@ -7,7 +7,9 @@ majority baseline.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import log_softmax
@@ -35,7 +37,7 @@ class Metrics:
     majority: float
     log_loss: float
 
-    def as_json(self) -> dict:
+    def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
@@ -74,6 +76,14 @@ def accuracy_interval(correct: np.ndarray, clusters: np.ndarray | None = None, *
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * float(np.sqrt(share * (1 - share) / count + z * z / (4 * count * count)))
     return Value(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)))
+
+
+def over_seeds(metrics: Sequence[Metrics]) -> Value:
+    """Mean accuracy over seeds, with the mean ends of their intervals.
+
+    The interval is that of one test set: it does not shrink with seeds, whose spread is another matter.
+    """
+    return Value(*(float(np.mean([getattr(each.accuracy, end) for each in metrics])) for end in ("value", "low", "high")))
 
 
 def area_under_curve(logits: np.ndarray, labels: np.ndarray) -> float | None:

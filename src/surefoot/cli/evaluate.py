@@ -26,11 +26,13 @@ def evaluate(
     from surefoot.cli.inputs import named_data, use_threads
     from surefoot.cli.show import Bars, metrics_table, out, print_json
     from surefoot.models.load import load
+    from surefoot.tune.run import check_run
     from surefoot.tune.run import evaluate as score
 
     use_threads(threads)
+    check_run(run)
     model = load(run, device=device)
-    sets = named_data(data, columns=column)
+    sets = named_data(data, columns=column, classes=model.classes or None)
     with Bars() as bars:
         metrics = {name: score(model, examples, progress=bars, label=name)[1] for name, examples in sets.items()}
     if json:

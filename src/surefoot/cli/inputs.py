@@ -17,6 +17,8 @@ def named_data(values: Sequence[str], *, columns: Sequence[str] = (), classes: S
         name, sign, source = value.partition("=")
         if not sign:
             name, source = Path(value).stem, value
+        if not name or not source:
+            raise DataError(f"--test {value}: write it as NAME=FILE, such as --test tweets=tweets.parquet")
         if name in found:
             raise DataError(f"two test sets are named `{name}`: give them names, as in --test first={source}")
         found[name] = load_data(source, columns=parse_columns(columns), classes=classes)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from surefoot.assess.metrics import Metrics
+from surefoot.assess.metrics import Metrics, Value, over_seeds
 
 #: Progress and notes go to standard error, so that standard output stays clean for tables and JSON.
 errors = Console(stderr=True)
@@ -63,24 +63,38 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
-def interval(metrics: Metrics) -> str:
+def interval(accuracy: Value) -> str:
     """`71.3 [68.4, 74.0]`, in percent."""
-    a = metrics.accuracy
-    return f"{100 * a.value:.1f} [{100 * a.low:.1f}, {100 * a.high:.1f}]"
+    return f"{100 * accuracy.value:.1f} [{100 * accuracy.low:.1f}, {100 * accuracy.high:.1f}]"
 
 
-def domain_table(domain: str, results: Mapping[str, Metrics], *, home: bool) -> Table:
-    """One domain: a row per method, every metric beside the others."""
+def spread(values: Sequence[float | None], *, scale: float = 100.0, digits: int = 1) -> str:
+    """`71.3 ±1.2`: the mean over seeds and half the distance between the lowest and the highest."""
+    known = [scale * value for value in values if value is not None]
+    if not known:
+        return "-"
+    mean = sum(known) / len(known)
+    return f"{mean:.{digits}f}" + (f" ±{(max(known) - min(known)) / 2:.{digits}f}" if len(known) > 1 else "")
+
+
+def domain_table(domain: str, results: Mapping[str, Sequence[Metrics]], *, home: bool) -> Table:
+    """One domain: a row per method, every metric beside the others, with the spread over seeds."""
     first = next(iter(results.values()))
-    where = "home" if home else "away"
-    table = Table(title=f"{domain} ({where}, {first.examples:,} examples, majority {100 * first.majority:.1f})", title_justify="left", title_style="bold")
-    for column in ("method", "accuracy [95% interval]", "balanced", "AUC", "at true prior", "log-loss"):
+    majority = spread([m.majority for m in first])
+    title = f"{domain} ({'home' if home else 'away'}; {first[0].examples:,} examples; majority {majority})"
+    table = Table(title=title, title_justify="left", title_style="bold")
+    seeds = len(first) > 1
+    for column in ("method", "accuracy [95% interval]", *(["over seeds"] if seeds else []), "balanced", "AUC", "at true prior", "log-loss"):
         table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
-    best = max(metrics.accuracy.value for metrics in results.values())
-    for name, m in results.items():
-        style = "bold" if m.accuracy.value == best else ""
-        auc = f"{100 * m.auc:.1f}" if m.auc is not None else "-"
-        table.add_row(name, interval(m), f"{100 * m.balanced_accuracy:.1f}", auc, f"{100 * m.accuracy_at_true_prior:.1f}", f"{m.log_loss:.3f}", style=style)
+    best = max(over_seeds(each).value for each in results.values())
+    for name, each in results.items():
+        accuracy = over_seeds(each)
+        cells = [interval(accuracy)]
+        if seeds:
+            cells.append(spread([m.accuracy.value for m in each]))
+        cells += [spread([m.balanced_accuracy for m in each]), spread([m.auc for m in each])]
+        cells += [spread([m.accuracy_at_true_prior for m in each]), spread([m.log_loss for m in each], scale=1, digits=3)]
+        table.add_row(name, *cells, style="bold" if accuracy.value == best else "")
     return table
 
 
@@ -91,7 +105,7 @@ def metrics_table(results: Mapping[str, Metrics]) -> Table:
         table.add_column(column, justify="left" if column == "test set" else "right", no_wrap=True)
     for name, m in results.items():
         auc = f"{100 * m.auc:.1f}" if m.auc is not None else "-"
-        table.add_row(name, f"{m.examples:,}", interval(m), f"{100 * m.balanced_accuracy:.1f}", auc, f"{100 * m.accuracy_at_true_prior:.1f}", f"{100 * m.majority:.1f}", f"{m.log_loss:.3f}")
+        table.add_row(name, f"{m.examples:,}", interval(m.accuracy), f"{100 * m.balanced_accuracy:.1f}", auc, f"{100 * m.accuracy_at_true_prior:.1f}", f"{100 * m.majority:.1f}", f"{m.log_loss:.3f}")
     return table
 
 

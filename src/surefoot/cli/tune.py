@@ -35,13 +35,19 @@ def tune(
     from surefoot.cli.show import Bars, metrics_table, notes, print_json
     from surefoot.cli.show import out as show
     from surefoot.data import load_data, overlap
+    from surefoot.errors import DataError, RecipeError
     from surefoot.models.load import load
     from surefoot.tune.recipe import Recipe
 
     use_threads(threads)
+    if seed < 0:
+        raise RecipeError(f"--seed is {seed}: it must be a whole number, zero or more")
     plan = _changed(Recipe.load(recipe), epochs=epochs, lr=lr, batch_size=batch_size, max_length=max_length)
     examples = load_data(train, columns=parse_columns(column))
     tests = {name: each.with_classes(examples.classes) for name, each in named_data(test, columns=column).items()}
+    for each in tests.values():
+        if each.modality != examples.modality:
+            raise DataError(f"{each.source} holds {each.modality} but the training set {examples.source} holds {examples.modality}: test on data of the same kind")
     warnings = [f"{shared} of {len(each)} examples of the test set `{name}` are also in the training set" for name, each in tests.items() if (shared := overlap(examples, each))]
     start = load(model, device=device)
     with Bars() as bars:

@@ -84,5 +84,5 @@ def missing_column(table: Table, role: str, why: str) -> str:
     found = [word for mark, word in separators.items() if len(names) == 1 and mark in names[0]]
     if found:
         guess = f"; it seems to be separated by {found[0]}: save it with commas"
-    rename_hint = f"rename one, or pass columns={{'NAME': '{role}'}}"
+    rename_hint = f"rename one, or pass columns={{'NAME': '{role}'}} (--column NAME={role})"
     return f"{table.source}: no column `{role}` ({why}) among {shown}{guess}; {rename_hint}"

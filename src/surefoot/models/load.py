@@ -17,6 +17,8 @@ from surefoot.models.processor import ImageProcessor, TextProcessor
 #: What surefoot itself writes beside a model's own files: classes, pooling, head.
 CARD = "surefoot.json"
 HEAD = "head.safetensors"
+#: Raised when the card's fields change; cards of another version are refused, not guessed at.
+CARD_VERSION = 1
 SHORT_NAMES = ("minilm", "smollm2-135m-instruct-q4")
 
 
@@ -29,10 +31,25 @@ def load(name: str | Path, *, max_length: int | None = None, pool: str | None = 
     pool: mean, cls, last or max; by default what the folder says, else `last` for causal models and `mean`.
     Raises ModelError if it is unknown, its weights are damaged, or they are a pickle.
     """
+    where = _device(device)
     source = _locate(str(name))
     label = source.name if isinstance(source, Path) else source
     model = _open(source, name=str(name) if str(name) in SHORT_NAMES else label, max_length=max_length, pool=pool)
-    return model.to(device).eval()
+    return model.to(where).eval()
+
+
+def _device(name: str | torch.device) -> torch.device:
+    """A device that is there."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ModelError(f"unknown device `{name}`: known: `cpu`, `cuda`, `mps`") from error
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch raises an AssertionError where it has no CUDA
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(f"there is no {device.type.upper()} device `{name}` to be used here ({reason}): choose another, such as --device cpu") from error
+    return device
 
 
 def _locate(name: str) -> Path | str:
@@ -60,20 +77,21 @@ def _locate(name: str) -> Path | str:
 def _open(source: Path | str, *, name: str, max_length: int | None, pool: str | None) -> Model:
     import transformers
 
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     if isinstance(source, Path):
         _refuse_pickles(source)
     config = _from_pretrained(transformers.AutoConfig, source)
     dtype: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True}
-    backbone = _from_pretrained(transformers.AutoModel, source, **dtype)
+    backbone, report = _from_pretrained(transformers.AutoModel, source, output_loading_info=True, **dtype)
+    _refuse_random(report, source)
     card = _card(source)
     if hasattr(config, "vocab_size"):
         sentence = _sentence_transformer(source)
         causal = any("CausalLM" in each for each in config.architectures or [])
         pool = pool or card.get("pool") or sentence.get("pool") or ("last" if causal else "mean")
         longest = max_length or card.get("max_length") or sentence.get("max_length") or min(512, getattr(config, "max_position_embeddings", 512))
-        processor: Any = TextProcessor(_from_pretrained(transformers.AutoTokenizer, source), max_length=longest)
+        processor: Any = TextProcessor(_tokenizer(source), max_length=longest)
     else:
         pool = pool or card.get("pool") or ("cls" if _has_class_token(backbone) else "mean")
         processor = ImageProcessor(_image_processor(source))
@@ -81,6 +99,23 @@ def _open(source: Path | str, *, name: str, max_length: int | None, pool: str | 
     model = Model(backbone, dim=dim, processor=processor, pool=pool, normalize=card.get("normalize", False), name=name)
     _restore_head(model, source, card)
     return model
+
+
+def _refuse_random(report: dict[str, Any], source: Path | str) -> None:
+    """transformers fills what the weights lack with random numbers. Only a pooler, which is never used, may be missing."""
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler.") and not name.endswith("mask_token"))
+    if missing:
+        raise ModelError(f"{source}: the weights are not those of its config.json ({len(missing)} are missing, such as `{missing[0]}`): copy or download the model again")
+
+
+def _tokenizer(source: Path | str) -> Any:
+    import transformers
+
+    tokenizer = _from_pretrained(transformers.AutoTokenizer, source)
+    # Where the files are missing, transformers makes an empty one, to which every word is unknown.
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise ModelError(f"{source}: no tokenizer there (tokenizer.json or a vocabulary): copy it from where the model comes from")
+    return tokenizer
 
 
 def _has_class_token(backbone: torch.nn.Module) -> bool:
@@ -103,6 +138,8 @@ def _from_pretrained(kind: Any, source: Path | str, **options: Any) -> Any:
         reason = text.strip().split("\n")[0][:300]
         if "safetensors" in type(error).__module__ or "safetensor" in type(error).__name__.lower() or "deserializing" in text:
             raise ModelError(f"{source}: the weights are damaged or cut short ({reason}): copy or download them again") from error
+        if "ignore_mismatched_sizes" in text:
+            raise ModelError(f"{source}: the weights are not those of its config.json (their sizes differ): copy or download the model again") from error
         if "trust_remote_code" in text:
             raise ModelError(f"{source}: this model runs its own code, which surefoot never does: choose one that transformers knows") from error
         if isinstance(source, str):
@@ -131,10 +168,21 @@ def _sentence_transformer(source: Path | str) -> dict[str, Any]:
         return _sentence_transformer_from_hub(source)
     limits = source / "sentence_bert_config.json"
     if limits.exists():
-        found["max_length"] = json.loads(limits.read_text("utf8")).get("max_seq_length")
+        found["max_length"] = _read_json(limits).get("max_seq_length")
     for path in sorted(source.glob("*_Pooling/config.json")):
-        found["pool"] = _pooling_mode(json.loads(path.read_text("utf8")))
+        found["pool"] = _pooling_mode(_read_json(path))
     return found
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; ModelError if the file holds anything else."""
+    try:
+        content = json.loads(path.read_text("utf8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: not valid JSON ({error}): the folder was damaged; take it from where it came from again") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: holds a JSON {type(content).__name__}, not an object: the folder was damaged; take it from where it came from again")
+    return content
 
 
 def _sentence_transformer_from_hub(name: str) -> dict[str, Any]:
@@ -162,13 +210,14 @@ def _pooling_mode(config: dict[str, Any]) -> str:
 
 
 def _card(source: Path | str) -> dict[str, Any]:
-    path = Path(source) / CARD if isinstance(source, Path) else None
-    if path is None or not path.exists():
+    if not isinstance(source, Path) or not (source / CARD).exists():
         return {}
-    try:
-        return json.loads(path.read_text("utf8"))
-    except ValueError as error:
-        raise ModelError(f"{path}: not valid JSON ({error}): the folder was damaged; take it from the run again") from error
+    card = _read_json(source / CARD)
+    if card.get("version") != CARD_VERSION:
+        raise ModelError(f"{source / CARD}: of version {card.get('version')}, and this surefoot reads {CARD_VERSION}: use the surefoot that saved the model")
+    if not isinstance(card.get("classes"), list):
+        raise ModelError(f"{source / CARD}: no `classes`: the folder was damaged; take it from where it came from again")
+    return card
 
 
 def _restore_head(model: Model, source: Path | str, card: dict[str, Any]) -> None:
@@ -180,4 +229,5 @@ def _restore_head(model: Model, source: Path | str, card: dict[str, Any]) -> Non
     try:
         model.head.load_state_dict(load_file(Path(source) / HEAD))
     except Exception as error:
-        raise ModelError(f"{Path(source) / HEAD}: the head is missing or damaged ({error}): take the folder from the run again") from error
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{Path(source) / HEAD}: the head is missing or damaged ({reason}): take the folder from where it came from again") from error

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from surefoot.errors import ModelError
+from surefoot.models.modes import evaluating
 from surefoot.models.pooling import pooling
 from surefoot.models.processor import FeatureProcessor, Processor
 from surefoot.tune.step import Batch, Output
@@ -125,7 +126,7 @@ class Model(nn.Module):
         return Output(features, logits, getattr(extra, "hidden_states", None), getattr(extra, "attentions", None))
 
     def _features(self, batch: Batch, prefix: Tensor | None, embeddings: Tensor | None, hidden_states: bool, attentions: bool) -> tuple[Tensor, Any]:
-        inputs = dict(batch.inputs)
+        inputs: dict[str, Any] = dict(batch.inputs)
         if "features" in inputs:
             return self.backbone(inputs["features"] if embeddings is None else embeddings), None
         if embeddings is not None:
@@ -141,7 +142,7 @@ class Model(nn.Module):
         # In float32: a sum of thirty bfloat16 states in bfloat16 loses a percent.
         hidden = output.last_hidden_state.float()
         if hidden.ndim == 4:  # A convolutional map (B, D, H, W): its mean is what `transformers` pools to.
-            return hidden.mean((2, 3))
+            return torch.mean(hidden, (2, 3))
         mask = batch.inputs.get("attention_mask")
         return self._pool(hidden, mask if mask is not None else torch.ones(hidden.shape[:2], device=hidden.device))
 
@@ -151,21 +152,17 @@ class Model(nn.Module):
             return batch.inputs["features"]
         if "input_ids" not in batch.inputs:
             raise ModelError(f"`{self.name}` reads pixels: objectives that perturb word embeddings do not apply to it")
-        return self.backbone.get_input_embeddings()(batch.inputs["input_ids"])  # type: ignore[operator]
+        embed: nn.Module = self.backbone.get_input_embeddings()  # type: ignore[operator]
+        return cast(Tensor, embed(batch.inputs["input_ids"]))
 
     # --- the frozen prefix
 
     def run_prefix(self, batch: Batch, depth: int) -> Tensor:
         """Output of the lowest `depth` layers (B, T, D), in eval mode and without gradient; of everything: features (B, D)."""
-        training = self.backbone.training
-        self.backbone.eval()
-        try:
-            with torch.no_grad():
-                if depth > len(self.layers):
-                    return self._features(batch, None, None, False, False)[0].detach()
-                return self._states_entering(depth, dict(batch.inputs))
-        finally:
-            self.backbone.train(training)
+        with torch.no_grad(), evaluating(self.backbone):
+            if depth > len(self.layers):
+                return self._features(batch, None, None, False, False)[0]
+            return self._states_entering(depth, dict(batch.inputs))
 
     def _states_entering(self, depth: int, inputs: dict[str, Tensor]) -> Tensor:
         """What layer number `depth` receives, without running it or anything above."""
@@ -174,7 +171,7 @@ class Model(nn.Module):
         class Stop(BaseException):
             pass
 
-        def stop(module: nn.Module, args: tuple, kwargs: dict) -> None:
+        def stop(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             seen.append(args[0] if args else kwargs["hidden_states"])
             raise Stop
 
@@ -203,20 +200,24 @@ class Model(nn.Module):
             parent._modules[attribute] = layers
 
     def _layers_return_tuples(self) -> bool:
+        """Whether the architecture's layers return tuples, seen on one token (or one grey image)."""
         kinds: list[bool] = []
-        training = self.backbone.training
-        self.backbone.eval()  # so that no dropout draws from the random state of whoever asks
-        hook = self.layers[0].register_forward_hook(lambda module, args, output: kinds.append(isinstance(output, tuple)))
-        try:
+        hook = self.layers[0].register_forward_hook(
+            lambda module, args, output: kinds.append(isinstance(output, tuple))
+        )
+        if self.processor.modality == "text":
             token = torch.ones((1, 1), dtype=torch.long, device=self.device)
-            size = getattr(self.backbone.config, "image_size", None)
-            channels = getattr(self.backbone.config, "num_channels", 3)
-            probe = {"input_ids": token, "attention_mask": token} if self.processor.modality == "text" else {"pixel_values": torch.zeros((1, channels, size, size), device=self.device)}
-            with torch.no_grad():
-                self.backbone(**probe)
+            inputs = {"input_ids": token, "attention_mask": token}
+        else:
+            config: Any = self.backbone.config
+            size = (1, getattr(config, "num_channels", 3), config.image_size, config.image_size)
+            inputs = {"pixel_values": torch.zeros(size, device=self.device)}
+        try:
+            # In eval mode, so that no dropout draws from the random state of whoever asks.
+            with torch.no_grad(), evaluating(self.backbone):
+                self.backbone(**inputs)
         finally:
             hook.remove()
-            self.backbone.train(training)
         return kinds[0]
 
 

@@ -18,7 +18,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 def has_bfloat16(device: str) -> bool:
     """Whether bfloat16 matrix products run in hardware: AMX or AVX512-BF16 on x86, BF16 on Arm, Ampere and later on CUDA."""
     if device == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     if device != "cpu":
         return False
     try:
@@ -35,8 +35,8 @@ def resolve(precision: Precision, device: torch.device | str) -> torch.dtype:
     if precision not in ("auto", "float32", "bfloat16"):
         raise RecipeError(f"unknown precision `{precision}`: known: `auto`, `float32`, `bfloat16`")
     if precision == "auto":
-        return torch.bfloat16 if has_bfloat16(kind) else torch.float32
-    return getattr(torch, precision)
+        precision = "bfloat16" if has_bfloat16(kind) else "float32"
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
 def autocast(dtype: torch.dtype, device: torch.device | str) -> Callable[[], AbstractContextManager[None]]:

@@ -28,7 +28,7 @@ class Prediction:
     def probabilities(self) -> np.ndarray:
         """softmax(logits): (N, C)."""
         shifted = np.exp(self.logits - self.logits.max(1, keepdims=True))
-        return shifted / shifted.sum(1, keepdims=True)
+        return np.asarray(shifted / shifted.sum(1, keepdims=True))
 
 
 def encode_inputs(model: Model, inputs: Any, modality: str, *, source: str = "the data", max_length: int | None = None) -> Encoded:

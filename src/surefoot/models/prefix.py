@@ -31,6 +31,8 @@ from surefoot.tune.step import Batch
 MOST_BYTES = 4 * 2**30
 #: On disk, all prefixes together.
 DISK_BYTES = int(os.environ.get("SUREFOOT_PREFIX_BYTES", 8 * 2**30))
+#: Raised when the code that computes a prefix gives other numbers than before: old files are then not found.
+GENERATION = 1
 _memory: OrderedDict[str, Prefix] = OrderedDict()
 _MEMORY_ENTRIES = 4
 
@@ -82,7 +84,7 @@ def _key(model: Model, encoded: Encoded, depth: int, dtype: torch.dtype) -> str:
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else str(tensor.item()).encode())
     attention = getattr(getattr(model.backbone, "config", None), "_attn_implementation", None)
-    facts = (encoded.fingerprint, depth, dtype, torch.get_num_threads(), model.pool, torch.__version__, attention, str(model.device))
+    facts = (GENERATION, encoded.fingerprint, depth, dtype, torch.get_num_threads(), model.pool, torch.__version__, attention, str(model.device))
     digest.update(repr(facts).encode())
     return digest.hexdigest()
 

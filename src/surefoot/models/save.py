@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from surefoot.errors import ModelError
 from surefoot.files import atomic_folder, write_json
-from surefoot.models.load import CARD, HEAD
+from surefoot.models.load import CARD, CARD_VERSION, HEAD
 from surefoot.models.model import Model
 
 _POOLING_KEYS = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token", "max": "pooling_mode_max_tokens", "last": "pooling_mode_lasttoken"}
@@ -24,10 +24,10 @@ def save(model: Model, folder: Path) -> None:
     if not hasattr(model.backbone, "save_pretrained"):
         raise ModelError(f"`{model.name}` is a plain module: only transformers models are saved; keep its state_dict with safetensors instead")
     with atomic_folder(folder) as partial:
-        model.backbone.save_pretrained(partial)
+        model.backbone.save_pretrained(partial)  # type: ignore[operator]
         model.processor.save(partial)
         save_file({name: value.contiguous() for name, value in model.head.state_dict().items()}, partial / HEAD)
-        card: dict[str, Any] = {"version": 1, "name": model.name, "classes": list(model.classes), "pool": model.pool, "normalize": model.normalize}
+        card: dict[str, Any] = {"version": CARD_VERSION, "name": model.name, "classes": list(model.classes), "pool": model.pool, "normalize": model.normalize}
         if model.processor.modality == "text":
             card["max_length"] = model.processor.max_length  # type: ignore[attr-defined]
             _sentence_transformer_files(model, partial, card["max_length"])

@@ -47,7 +47,7 @@ class Checkpoint:
         fit.loss.load_state_dict(state["loss"])
         fit.optimizer.load_state_dict(state["optimizer"])
         fit.history.losses = [float(loss) for loss in state["losses"]]
-        return facts["step"]
+        return int(facts["step"])
 
     def tick(self, fit: Fit) -> None:
         """Called after every step."""

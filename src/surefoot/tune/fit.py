@@ -78,6 +78,7 @@ class Fit:
         self.progress = progress or Silent()
         self.history = History()
         check_training(train)
+        self._check_groups()
         self.model = deepcopy(model)
         self.model.frozen = 0
         self.device = self.model.device
@@ -92,6 +93,13 @@ class Fit:
         self._setup()
 
     # --- set-up
+
+    def _check_groups(self) -> None:
+        """Before anything is computed: a reducer or objective that needs groups, and data that has none."""
+        needing = [f"reducer `{self.recipe.reducer['name']}`"] if "group" in build("reducer", self.recipe.reducer).needs else []
+        needing += [f"objective `{name}`" for name, spec in self.recipe.objectives.items() if spec["weight"] > 0 and "group" in build_objective(name, spec).needs]
+        if needing and self.train_set.group is None:
+            raise RecipeError(f"{needing[0]} needs groups, and {self.train_set.source} has no `group` column: add one, or choose another")
 
     def _start_head(self) -> None:
         """Where the head starts. A probe is fitted on cached features of the whole backbone."""
@@ -134,8 +142,6 @@ class Fit:
         label_inputs = self._label_inputs() if "label_texts" in self.loss.needs else None
         self.total = steps_of(recipe, epoch_steps(len(train), recipe.batch_size))
         self.groups = groups
-        if "group" in self.loss.needs and groups is None:
-            raise RecipeError(f"reducer `{recipe.reducer['name']}` needs groups, and {train.source} has no `group` column: add one, or choose another reducer")
         if "attentions" in self.loss.needs:
             self.model.backbone.set_attn_implementation("eager")  # type: ignore[operator]  # the default returns no maps
         context = Context(model=self.model, labels=self.labels, classes=train.classes, start=start, trained=self.trained, groups=groups, group_names=names, label_inputs=label_inputs, steps=max(self.total, 1))
@@ -156,7 +162,7 @@ class Fit:
 
     def _prefix(self) -> Prefix | None:
         """Freeze the layers below the lowest trained one, and cache what they give where nothing changes their input."""
-        blockers = sorted(name for name, objective in self.loss.objectives.items() if objective.needs & {"inputs", "hidden_states", "attentions"})
+        blockers = sorted(name for name, objective in self.loss.terms.items() if objective.needs & {"inputs", "hidden_states", "attentions"})
         depth = self.model.lowest_trained()
         if depth == 0:
             return None
@@ -260,7 +266,10 @@ class Fit:
         digest = hashlib.sha256()
         for name, value in self.model.state_dict().items():
             digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-        facts: tuple[Any, ...] = (self.recipe.fingerprint, self.encoded.fingerprint, self.labels.numpy().tobytes(), self.seed, torch.get_num_threads(), torch.__version__, str(self.dtype))
+        train = self.train_set
+        columns = [None if column is None else column.tobytes() for column in (train.group, train.weight)]
+        names = (train.classes, train.label_texts)
+        facts: tuple[Any, ...] = (self.recipe.fingerprint, self.encoded.fingerprint, self.labels.numpy().tobytes(), names, columns, self.seed, torch.get_num_threads(), torch.__version__, str(self.dtype))
         digest.update(repr(facts).encode())
         return digest.hexdigest()
 

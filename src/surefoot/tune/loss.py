@@ -20,6 +20,8 @@ class Loss(nn.Module):
 
     def __init__(self, objectives: Mapping[str, Objective], weights: Mapping[str, float], reducer: Reducer) -> None:
         super().__init__()
+        #: by name, kept beside the ModuleDict that registers their parameters and buffers
+        self.terms = dict(objectives)
         self.objectives = nn.ModuleDict(objectives)
         self.weights = dict(weights)
         self.reducer = reducer
@@ -30,35 +32,26 @@ class Loss(nn.Module):
         self.scalars = {name: each for name, each in on_outputs.items() if not each.is_per_example}
 
     def setup(self, context: Context) -> None:
-        for objective in self.objectives.values():
+        for objective in self.terms.values():
             objective.setup(context)
         self.reducer.setup(context)
 
     def finish(self, model: Model) -> None:
-        for objective in self.objectives.values():
+        for objective in self.terms.values():
             objective.finish(model)
 
     def backward(self, step: Step, *, first: bool) -> Tensor:
         """Forward and backward; `first` moves the state of objectives and reducer. Returns the loss on the outputs."""
         if first:
-            # What is computed on the shared output here is used by `forward` below: one pass in all.
-            for objective in self.objectives.values():
+            for objective in self.terms.values():
                 with torch.no_grad():
-                    if type(objective).update is not Objective.update:
-                        _ = self._warm(step)
-                        objective.update(step)
+                    objective.update(step)
         total = self._total(step, first=first)
         if total is not None and total.requires_grad:
-            total.backward()
+            total.backward()  # type: ignore[no-untyped-call]
         if self.on_weights:
             accumulate(self.on_weights)
         return total.detach() if total is not None else torch.zeros(())
-
-    @staticmethod
-    def _warm(step: Step) -> None:
-        """Make the shared output with gradient before an `update`, under no_grad, asks for it."""
-        with torch.enable_grad():
-            _ = step.output
 
     def _total(self, step: Step, *, first: bool) -> Tensor | None:
         terms: list[Tensor] = []

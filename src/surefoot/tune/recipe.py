@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -33,6 +34,13 @@ if TYPE_CHECKING:
     from surefoot.tune.run import Run
 
 Spec = dict[str, Any]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which `5e-5` is a number, as in YAML 1.2; PyYAML follows 1.1, to which it is a text."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
 
 
 def _spec(value: Any) -> Spec:
@@ -133,7 +141,7 @@ class Recipe(BaseModel):
         if path.suffix not in (".yaml", ".yml"):
             return cls.named(str(source))
         try:
-            fields = yaml.safe_load(path.read_text("utf8"))
+            fields = yaml.load(path.read_text("utf8"), _Loader)  # noqa: S506 - it is a SafeLoader
         except FileNotFoundError:
             raise RecipeError(f"{path}: no such recipe file: give a YAML file or a name ({nearest('', [m.name for m in methods('recipe')])})") from None
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

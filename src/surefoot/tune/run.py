@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from surefoot.assess.metrics import Metrics, evaluate_logits
 from surefoot.data.examples import Examples
 from surefoot.environment import environment
-from surefoot.errors import RunError
+from surefoot.errors import RunError, nearest
 from surefoot.files import atomic_write, write_json, write_text
 from surefoot.models.load import load
 from surefoot.models.model import Model
@@ -54,10 +54,9 @@ class Run:
     def load(cls, folder: str | Path) -> Run:
         """Open a complete run folder."""
         folder = Path(folder)
-        facts = read_mark(folder)
-        if facts is None:
-            hint = "run the same command again to resume it" if folder.is_dir() else "check the path"
-            raise RunError(f"{folder}: no complete run there: {hint}")
+        check_run(folder)
+        if read_mark(folder) is None:
+            raise RunError(f"{folder}: no complete run there: give the folder that `surefoot tune --out` wrote")
         return cls(model=load(folder), recipe=Recipe.load(folder / "recipe.yaml"), folder=folder)
 
 
@@ -84,9 +83,9 @@ def fit(recipe: Recipe, model: Model, train: Examples, *, seed: int = 0, out: st
         return Run(job.run(), recipe, job.history)
     folder = Path(out)
     _refuse_foreign(folder)
+    facts = read_mark(folder)
     job = Fit(recipe, model, train, seed=seed, progress=progress)
     identity = job.identity
-    facts = read_mark(folder)
     if facts is not None:
         if facts.get("identity") != identity:
             raise RunError(f"{folder}: holds another run (other data, recipe, model or seed): choose another folder, or delete it")
@@ -115,9 +114,20 @@ def read_mark(folder: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: cannot be read ({error}): delete the folder, or choose another") from error
+    if not isinstance(facts, dict):
+        raise RunError(f"{path}: holds no JSON object: delete the folder, or choose another")
     if facts.get("version") != VERSION:
         raise RunError(f"{folder}: a run of layout version {facts.get('version')}, and this surefoot reads {VERSION}: use the surefoot that made it, or tune again into another folder")
     return facts
+
+
+def check_run(folder: Path) -> None:
+    """Raise RunError for a folder that is not there, a run of another version, and one that was never finished."""
+    if not folder.is_dir():
+        hint = nearest(folder.name, [each.name for each in folder.parent.iterdir()]) if folder.parent.is_dir() else ""
+        raise RunError(f"{folder}: no such folder: {hint if hint.startswith('did') else 'check the path'}")
+    if read_mark(folder) is None and (folder / "recipe.yaml").exists():
+        raise RunError(f"{folder}: no complete run there: give the same command again, which resumes it")
 
 
 def _refuse_foreign(folder: Path) -> None:
@@ -145,5 +155,7 @@ def _write_predictions(folder: Path, predictions: Mapping[str, Prediction], test
         columns: dict[str, Any] = {"split": [name] * len(prediction.logits), "row": np.arange(len(prediction.logits)), "label": labels}
         columns |= {f"logit_{c}": prediction.logits[:, c] for c in range(prediction.logits.shape[1])}
         parts.append(pa.table(columns))
+    if not parts:
+        return
     with atomic_write(folder / "predictions.parquet") as partial:
         pq.write_table(pa.concat_tables(parts), partial)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from surefoot.errors import RecipeError
 from surefoot.registry import Paper, register
-from surefoot.tune.modes import evaluating
+from surefoot.models.modes import evaluating
 from surefoot.tune.objective import Context, Objective, Space, fraction, positive
 from surefoot.tune.step import Step
 
