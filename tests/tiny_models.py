@@ -1,4 +1,4 @@
-"""Random models of a few thousand weights, as transformers saves them: a vision transformer, a ResNet, two causal ones."""
+"""Random models of a few thousand weights, as transformers saves them: a ViT, a ResNet, two causal ones."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ def save_llama(folder: Path, tokenizer_from: Path) -> Path:
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=64, **sizes)).save_pretrained(folder)
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=64, **sizes)).save_pretrained(
+        folder
+    )
     return folder
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from command_line import one_thread, refused, surefoot
 from conftest import sentences
 from tiny_models import images, save_vit
@@ -27,7 +28,11 @@ TRAIN: dict[str, tuple[str, str | bytes | None, list[str]]] = {
     "missing file": ("trian.csv", None, ["trian.csv: no such file", "did you mean `train.csv`?"]),
     "missing folder": ("no/train.csv", None, ["no such file", "does not exist either"]),
     "unknown extension": ("a.xlsx", GOOD, ["`.xlsx` is not known", ".parquet"]),
-    "no text column": ("a.csv", "txet,label\na,1\n", ["no column `text`", "did you mean `txet`?", "--column NAME=text"]),
+    "no text column": (
+        "a.csv",
+        "txet,label\na,1\n",
+        ["no column `text`", "did you mean `txet`?", "--column NAME=text"],
+    ),
     "no label column": ("a.csv", "text,lable\na,1\n", ["no column `label`", "did you mean `lable`?", "--column"]),
     "NaN label": ("a.csv", GOOD + "fine,nan\n", ["row 9 (line 10), column `label`", "missing", "remove the row"]),
     "empty label": ("a.csv", GOOD + "fine,\n", ["row 9 (line 10), column `label`", "missing"]),
@@ -57,7 +62,11 @@ TRAIN: dict[str, tuple[str, str | bytes | None, list[str]]] = {
 
 #: --test NAME=FILE
 TEST = {
-    "unseen label": ("a.csv", "text,label\na,good\nb,goood\n", ["row 2", "`goood` was not seen", "did you mean `good`?"]),
+    "unseen label": (
+        "a.csv",
+        "text,label\na,good\nb,goood\n",
+        ["row 2", "`goood` was not seen", "did you mean `good`?"],
+    ),
     "unlabelled": ("a.csv", "text\nfine\n", ["no column `label`"]),
     "numbers": (
         "a.json",
@@ -70,6 +79,8 @@ TEST = {
 RECIPES = {
     "broken YAML": ("objectives: {focal: 1", ["recipe.yaml: not readable as YAML", "line 1"]),
     "a list": ("- focal", ["recipe.yaml: a recipe is a mapping of fields"]),
+    "numbers for fields": ("{1: 2}", ["recipe.yaml: a recipe is a mapping of fields"]),
+    "objective in a list": ("objectives: [{focal: 1}]", ["`objectives` lists {'focal': 1}", "which is no name"]),
     "empty": ("", ["recipe.yaml: a recipe is a mapping of fields"]),
     "unknown field": ("epoch: 3", ["unknown recipe field `epoch`", "did you mean `epochs`?"]),
     "wrong type": ("epochs: many", ["recipe field `epochs` is 'many'", "valid number"]),
@@ -240,6 +251,15 @@ def test_overlap_of_test_and_training_data_is_a_warning(bert_folder: Path, place
     result = surefoot(*tune(bert_folder, "--test", "away=test.csv", "--recipe", "linear_probe"))
     assert result.exit_code == 0
     assert "3 of 4 examples of the test set `away` are also in the training set" in " ".join(result.stderr.split())
+
+
+def test_training_that_diverges(bert_folder: Path, place: Path) -> None:
+    """Found only on the way: the folder holds no result, and a lower rate may use it."""
+    mend = ["`cross_entropy` is not finite at training rows", "lower the learning rate"]
+    refused(tune(bert_folder, "--lr", "1e6", "--epochs", 9), mend, late=True)
+    assert not (place / "runs/new/run.json").exists()
+    assert not (place / "runs/new/model").exists()
+    assert surefoot(*tune(bert_folder, "--lr", "1e-4", "--epochs", 1)).exit_code == 0
 
 
 def test_rates_may_be_written_as_people_write_them(bert_folder: Path, place: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from command_line import contents, one_thread, refused, surefoot
 from conftest import sentences
 
@@ -77,6 +78,20 @@ def other_weights(folder: Path) -> None:
     save_file({"something.else": torch.ones(2)}, folder / "model.safetensors", metadata={"format": "pt"})
 
 
+def clip(folder: Path) -> None:
+    from transformers import CLIPConfig, CLIPModel
+
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    text, vision = {**sizes, "vocab_size": 9}, {**sizes, "image_size": 8, "patch_size": 8}
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)).save_pretrained(folder)
+
+
+def t5(folder: Path) -> None:
+    from transformers import T5Config, T5Model
+
+    T5Model(T5Config(vocab_size=9, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)).save_pretrained(folder)
+
+
 #: What happened to a folder that transformers saved, what the sentence must hold.
 MODELS: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "no config.json": (lambda folder: (folder / "config.json").unlink(), ["no config.json", "saved by transformers"]),
@@ -88,10 +103,18 @@ MODELS: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     ),
     "weights cut short": (lambda folder: cut(folder / "model.safetensors"), ["damaged or cut short", "download"]),
     "weights of another model": (other_weights, ["the weights are not those of", "embeddings"]),
-    "weights of another size": (lambda folder: edit(folder / "config.json", hidden_size=64), ["the weights are not those", "sizes differ"]),
+    "weights of another size": (
+        lambda folder: edit(folder / "config.json", hidden_size=64),
+        ["the weights are not those", "sizes differ"],
+    ),
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), ["no *.safetensors weights"]),
     "a pickle": (only_pickles, ["pytorch_model.bin: a pickle can run code", "safe_serialization=True"]),
-    "no tokenizer": (lambda folder: [each.unlink() for each in folder.glob("tokenizer*")], ["no tokenizer there", "tokenizer.json"]),
+    "no tokenizer": (
+        lambda folder: [each.unlink() for each in folder.glob("tokenizer*")],
+        ["no tokenizer there", "tokenizer.json"],
+    ),
+    "two models in one": (clip, ["a `clip` has no single width of its features", "choose an encoder"]),
+    "encoder and decoder": (t5, ["a `t5` is an encoder with a decoder", "choose an encoder or a causal model"]),
     "broken pooling": (
         lambda folder: (folder / "sentence_bert_config.json").write_text("{"),
         ["sentence_bert_config.json: not valid JSON"],
@@ -220,9 +243,7 @@ def test_folder_that_cannot_be_written(bert_folder: Path, place: Path, monkeypat
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
 @pytest.mark.parametrize("victim", ["recipe.yaml", "model", "run.json", "metrics.json"])
-def test_disk_full(
-    victim: str, number: int, bert_folder: Path, place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_disk_full(victim: str, number: int, bert_folder: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever it strikes: a sentence, no half-written file, and the same command ends the work once there is room."""
     argv = tune(bert_folder, "--test", "home=train.csv")
     with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""The promises around the work: start-up time, JSON shapes, no network offline, and folders that other libraries open."""
+"""The promises around the work: start-up time, JSON shapes, no network offline, folders that others open."""
 
 from __future__ import annotations
 
@@ -13,20 +13,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from command_line import one_thread, refused, surefoot
 from conftest import sentences
-
 from surefoot.registry import HOMES
 
-#: Runs the command line where any connection, and any question to a name server, is an error.
+#: Runs several commands where any connection, and any question to a name server, is an error.
 NO_NETWORK = """
-import socket, sys
+import json, socket, sys
 def refuse(*args, **options):
     raise AssertionError(f"the network was asked for {args[:1]}")
 socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = socket.create_connection = refuse
 from surefoot.cli import main
-sys.argv[0] = "surefoot"
-main()
+for words in json.loads(sys.argv[1]):
+    sys.argv[:] = ["surefoot", *words]
+    try:
+        main()
+    except SystemExit as end:
+        print(f"status {end.code}", file=sys.stderr)
 """
 
 #: Runs `surefoot --help`, or only the import, and says how long it took and whether torch came along.
@@ -149,39 +153,48 @@ def test_tune_without_a_test_set(bert_folder: Path, place: Path) -> None:
 # --- offline
 
 
-def without_network(place: Path, *argv: object, **variables: str) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-c", NO_NETWORK, *map(str, argv)]
+def without_network(commands: list[list[object]], **variables: str) -> tuple[list[int], str]:
+    """Exit status of each command, all run in one new process, and standard error."""
+    words = json.dumps([[str(word) for word in command] for command in commands])
     environment = os.environ | {"OMP_NUM_THREADS": "1", **variables}
-    return subprocess.run(words, cwd=place, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", NO_NETWORK, words], env=environment, capture_output=True, text=True, check=False
+    )
+    lines = done.stderr.splitlines()
+    return [int(line.removeprefix("status ")) for line in lines if line.startswith("status ")], done.stderr
 
 
 def test_offline_means_no_connection(bert_folder: Path, place: Path) -> None:
     cache = {"SUREFOOT_CACHE": str(place / "cache")}
-    for argv, variables in (
-        (["--offline", "doctor"], {}),
-        (["--offline", *tune(bert_folder)], {}),
-        (["evaluate", "runs/first", "--data", "test.csv", "--json"], {"HF_HUB_OFFLINE": "1"}),
-    ):
-        result = without_network(place, *argv, **cache, **variables)
-        assert result.returncode == 0, result.stderr
-    result = without_network(place, "--offline", *tune("some/name", "--out", "runs/second"), **cache)
-    assert result.returncode == 2
-    assert result.stderr.startswith("surefoot: unknown model `some/name`")
-    assert "surefoot is offline" in result.stderr
+    unknown = tune("some/name", "--out", "runs/second")
+    commands: list[list[object]] = [["--offline", *each] for each in (["doctor"], tune(bert_folder), unknown)]
+    statuses, said = without_network(commands, **cache)
+    assert statuses == [0, 0, 2], said
+    assert "surefoot: unknown model `some/name`" in said
+    assert "surefoot is offline" in said
     assert not (place / "runs/second").exists()
+    evaluate: list[object] = ["evaluate", "runs/first", "--data", "test.csv", "--json"]
+    statuses, said = without_network([evaluate, tune(bert_folder, "--out", "runs/third")], HF_HUB_OFFLINE="1", **cache)
+    assert statuses == [0, 0], said
 
 
 def test_offline_with_an_empty_cache(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUREFOOT_CACHE", str(place / "cache"))
     for name in ("SUREFOOT_ASSETS", "PIP_FIND_LINKS"):
         monkeypatch.delenv(name, raising=False)
-    refused(["--offline", *tune("minilm")], ["`minilm`", "MB) is not cached", "offline", "SUREFOOT_ASSETS"], out=place / "runs")
+    refused(
+        ["--offline", *tune("minilm")],
+        ["`minilm`", "MB) is not cached", "offline", "SUREFOOT_ASSETS"],
+        out=place / "runs",
+    )
 
 
 # --- others
 
 
-def test_missing_extra_is_named_with_its_command(bert_folder: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_extra_is_named_with_its_command(
+    bert_folder: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in [each for each in sys.modules if each.partition(".")[0] == "peft"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "peft", None)

@@ -82,23 +82,41 @@ def _open(source: Path | str, *, name: str, max_length: int | None, pool: str | 
     if isinstance(source, Path):
         _refuse_pickles(source)
     config = _from_pretrained(transformers.AutoConfig, source)
+    dim = _width(config, source)
     dtype: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True}
     backbone, report = _from_pretrained(transformers.AutoModel, source, output_loading_info=True, **dtype)
     _refuse_random(report, source)
     card = _card(source)
     if hasattr(config, "vocab_size"):
         sentence = _sentence_transformer(source)
-        causal = any("CausalLM" in each for each in config.architectures or [])
-        pool = pool or card.get("pool") or sentence.get("pool") or ("last" if causal else "mean")
+        pool = pool or card.get("pool") or sentence.get("pool") or ("last" if _is_causal(config) else "mean")
         longest = max_length or card.get("max_length") or sentence.get("max_length") or min(512, getattr(config, "max_position_embeddings", 512))
         processor: Any = TextProcessor(_tokenizer(source), max_length=longest)
     else:
         pool = pool or card.get("pool") or ("cls" if _has_class_token(backbone) else "mean")
         processor = ImageProcessor(_image_processor(source))
-    dim = getattr(config, "hidden_size", None) or config.hidden_sizes[-1]
     model = Model(backbone, dim=dim, processor=processor, pool=pool, normalize=card.get("normalize", False), name=name)
     _restore_head(model, source, card)
     return model
+
+
+def _is_causal(config: Any) -> bool:
+    """Whether a token sees only what is before it, so that only the last one has seen the whole text."""
+    from transformers.models.auto import modeling_auto as auto
+
+    kind = config.model_type
+    only = kind in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return only or any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in config.architectures or [])
+
+
+def _width(config: Any, source: Path | str) -> int:
+    """Numbers in a feature: the hidden size, or that of the last stage of a convolutional network."""
+    if getattr(config, "is_encoder_decoder", False):
+        raise ModelError(f"{source}: a `{config.model_type}` is an encoder with a decoder, which has no one feature of a text: choose an encoder or a causal model")
+    dim: int | None = getattr(config, "hidden_size", None) or (getattr(config, "hidden_sizes", None) or [None])[-1]
+    if dim is None:
+        raise ModelError(f"{source}: a `{config.model_type}` has no single width of its features: choose an encoder of text or of images, or a causal model")
+    return dim
 
 
 def _refuse_random(report: dict[str, Any], source: Path | str) -> None:

@@ -101,10 +101,16 @@ class Model(nn.Module):
             self._tuples = self._layers_return_tuples()
 
     def train(self, mode: bool = True) -> Model:
-        """Train mode for what trains; a backbone that is frozen whole stays in eval mode."""
+        """Train mode for what trains. What runs below a frozen prefix stays in eval mode: its output is not used."""
         super().train(mode)
         if mode and self.frozen > len(self.layers):
             self.backbone.eval()
+        elif mode and self.frozen and self._stack:
+            for name, module in self.backbone.named_modules():
+                if name == self._stack[0]:
+                    break
+                if not self._stack[0].startswith(f"{name}." if name else ""):
+                    module.eval()
         return self
 
     # --- forward

@@ -57,6 +57,9 @@ def _objectives(value: Any) -> dict[str, Spec]:
     if isinstance(value, str):
         value = [value]
     if isinstance(value, list):
+        strange = [each for each in value if not isinstance(each, str)]
+        if strange:
+            raise RecipeError(f"`objectives` lists {strange[0]!r}, which is no name: to give options write {{focal: {{weight: 1.0, gamma: 2}}}}")
         value = dict.fromkeys(value, 1.0)
     if not isinstance(value, Mapping) or not value:
         raise RecipeError("`objectives` is empty: name at least one, such as {cross_entropy: 1.0}")
@@ -141,12 +144,12 @@ class Recipe(BaseModel):
         if path.suffix not in (".yaml", ".yml"):
             return cls.named(str(source))
         try:
-            fields = yaml.load(path.read_text("utf8"), _Loader)  # noqa: S506 - it is a SafeLoader
+            fields = yaml.load(path.read_text("utf8"), _Loader)
         except FileNotFoundError:
             raise RecipeError(f"{path}: no such recipe file: give a YAML file or a name ({nearest('', [m.name for m in methods('recipe')])})") from None
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise RecipeError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from error
-        if not isinstance(fields, dict):
+        if not isinstance(fields, dict) or not all(isinstance(field, str) for field in fields):
             raise RecipeError(f"{path}: a recipe is a mapping of fields such as `objectives:` and `epochs:`")
         try:
             return cls(**fields)
