@@ -1,6 +1,6 @@
 """Twenty SIGKILLs at random moments of a MiniLM training, checkpoint after every few steps: the same weights in the end.
 
-    python benchmarks/kill.py          # about ten minutes on two cores
+python benchmarks/kill.py          # about ten minutes on two cores
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def start(out: Path) -> subprocess.Popen:
 
 
 def digest(out: Path) -> str:
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted((out / "model").glob("*.safetensors")))).hexdigest()
+    return hashlib.sha256(
+        b"".join(path.read_bytes() for path in sorted((out / "model").glob("*.safetensors")))
+    ).hexdigest()
 
 
 def main() -> None:
@@ -57,7 +59,13 @@ def main() -> None:
                     checkpoints += (killed / "checkpoint.safetensors").exists()
             done = process.wait() == 0
         equal = digest(whole) == digest(killed)
-    result = {"kills": kills, "with_a_checkpoint": checkpoints, "equal": equal, "undisturbed_seconds": round(length, 1), "environment": environment()}
+    result = {
+        "kills": kills,
+        "with_a_checkpoint": checkpoints,
+        "equal": equal,
+        "undisturbed_seconds": round(length, 1),
+        "environment": environment(),
+    }
     write_json(Path(__file__).parent / "results" / "kill.json", result)
     print(json.dumps({key: value for key, value in result.items() if key != "environment"}))
     sys.exit(0 if equal and kills == KILLS else 1)

@@ -36,7 +36,10 @@ def demo_table() -> str:
 def speed_table() -> str:
     result = json.loads((ROOT / "benchmarks" / "results" / "speed.json").read_text())
     lines = ["| | median | range |", "| --- | --- | --- |"]
-    lines += [f"| {name} | {ratio['median']:.2f}x | {ratio['min']:.2f} to {ratio['max']:.2f} |" for name, ratio in result["ratios"].items()]
+    lines += [
+        f"| {name} | {ratio['median']:.2f}x | {ratio['min']:.2f} to {ratio['max']:.2f} |"
+        for name, ratio in result["ratios"].items()
+    ]
     return "\n".join(lines)
 
 
@@ -44,7 +47,12 @@ def main() -> None:
     path = ROOT / "README.md"
     text = path.read_text("utf8")
     for mark, table in (("demo", demo_table()), ("speed", speed_table())):
-        text = re.sub(rf"(<!-- {mark}:[^\n]*-->\n).*?(<!-- /{mark} -->)", lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text, flags=re.S)
+        text = re.sub(
+            rf"(<!-- {mark}:[^\n]*-->\n).*?(<!-- /{mark} -->)",
+            lambda found, table=table: f"{found[1]}{table}\n{found[2]}",
+            text,
+            flags=re.S,
+        )
     path.write_text(text, "utf8")
 
 

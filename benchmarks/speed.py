@@ -84,7 +84,9 @@ class Plain:
         for number, index in enumerate(batches[: steps + 2]):
             if number == 2:  # the first steps warm up
                 started, done = time.perf_counter(), 0
-            loss = nn.functional.cross_entropy(model(self.tokens([texts[i] for i in index])), torch.tensor(labels[index]))
+            loss = nn.functional.cross_entropy(
+                model(self.tokens([texts[i] for i in index])), torch.tensor(labels[index])
+            )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -148,7 +150,9 @@ def throughput(module: ModuleType, rounds: int) -> dict[str, Any]:
         "plain, full": lambda: plain.train(24),
         "surefoot, full": lambda: ours(model, part, epochs=1),
         "plain, top two layers": lambda: plain.train(40, frozen=4),
-        "surefoot, top two layers, cached, three epochs": lambda: ours(model, train, epochs=3, selection={"name": "top_layers", "k": 2}),
+        "surefoot, top two layers, cached, three epochs": lambda: ours(
+            model, train, epochs=3, selection={"name": "top_layers", "k": 2}
+        ),
         "plain, inference": plain.infer,
         "surefoot, inference": lambda: our_inference(model, train),
         "cross-entropy, float32": lambda: step_rate(model, part, precision="float32"),
@@ -163,7 +167,11 @@ def throughput(module: ModuleType, rounds: int) -> dict[str, Any]:
             print(f"round {number + 1}: {name}: {rates[name][-1]:.1f}/s", file=sys.stderr, flush=True)
     pairs = {
         "full fine-tuning, over plain": ("surefoot, full", "plain, full", 2.0),
-        "top two cached, over plain top two": ("surefoot, top two layers, cached, three epochs", "plain, top two layers", 4.0),
+        "top two cached, over plain top two": (
+            "surefoot, top two layers, cached, three epochs",
+            "plain, top two layers",
+            4.0,
+        ),
         "top two cached, over plain full": ("surefoot, top two layers, cached, three epochs", "plain, full", 7.0),
         "inference, over plain": ("surefoot, inference", "plain, inference", 2.5),
         "cost of nine objectives, float32": ("cross-entropy, float32", "nine objectives, float32", 1.4),
@@ -173,21 +181,41 @@ def throughput(module: ModuleType, rounds: int) -> dict[str, Any]:
     for name, (top, bottom, asked) in pairs.items():
         each = [a / b for a, b in zip(rates[top], rates[bottom], strict=True)]
         ratios[name] = {"median": statistics.median(each), "min": min(each), "max": max(each), "asked": asked}
-    return {"rates": {name: statistics.median(values) for name, values in rates.items()}, "ratios": ratios, "rounds": rounds, "environment": environment()}
+    return {
+        "rates": {name: statistics.median(values) for name, values in rates.items()},
+        "ratios": ratios,
+        "rounds": rounds,
+        "environment": environment(),
+    }
 
 
 def quality(baseline: Path, module: ModuleType, seed: int) -> dict[str, Any]:
     """The plain loop's own result for this seed, and surefoot's four recipes on exactly its splits."""
-    command = [sys.executable, str(baseline), "--data", str(vader()), "--model", str(fetch("minilm")), "--seed", str(seed)]
+    command = [
+        sys.executable,
+        str(baseline),
+        "--data",
+        str(vader()),
+        "--model",
+        str(fetch("minilm")),
+        "--seed",
+        str(seed),
+    ]
     theirs = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     sets = module.split(vader(), np.random.RandomState(seed), 4000)
     train, tests = examples(sets["train"], "train"), {name: examples(sets[name], name) for name in module.DOMAINS}
     model, accuracy = load("minilm"), {}
     for name in ("linear_probe", "fine_tune", "lp_ft", "wise_ft"):
         run = Recipe.named(name, max_length=64).fit(model, train, seed=seed)
-        accuracy[name] = {domain: evaluate(run.model, each, max_length=64)[1].accuracy.value for domain, each in tests.items()}
-    top = Recipe.named("lp_ft", max_length=64, epochs=3, selection={"name": "top_layers", "k": 2}).fit(model, train, seed=seed)
-    accuracy["lp_ft, top two layers, cached"] = {domain: evaluate(top.model, each, max_length=64)[1].accuracy.value for domain, each in tests.items()}
+        accuracy[name] = {
+            domain: evaluate(run.model, each, max_length=64)[1].accuracy.value for domain, each in tests.items()
+        }
+    top = Recipe.named("lp_ft", max_length=64, epochs=3, selection={"name": "top_layers", "k": 2}).fit(
+        model, train, seed=seed
+    )
+    accuracy["lp_ft, top two layers, cached"] = {
+        domain: evaluate(top.model, each, max_length=64)[1].accuracy.value for domain, each in tests.items()
+    }
     return {"seed": seed, "plain": theirs, "surefoot": accuracy, "environment": environment()}
 
 
@@ -205,7 +233,9 @@ def main() -> None:
         result = throughput(module, args.rounds)
         write_json(RESULTS / "speed.json", result)
         for name, ratio in result["ratios"].items():
-            print(f"{name:40s} {ratio['median']:5.2f}x  [{ratio['min']:.2f}, {ratio['max']:.2f}]  asked {ratio['asked']}")
+            print(
+                f"{name:40s} {ratio['median']:5.2f}x  [{ratio['min']:.2f}, {ratio['max']:.2f}]  asked {ratio['asked']}"
+            )
         return
     for seed in args.quality:
         path = RESULTS / f"quality-{seed}.json"

@@ -14,9 +14,26 @@ from surefoot.models.load import load
 from surefoot.models.model import Model
 
 torch.set_num_threads(2)
-GOOD = "good great fine superb lovely clever warm bright".split()
-BAD = "bad awful poor dull boring cold weak grim".split()
-FILLER = "the film was a story of people in town with music and long scenes about love".split()
+GOOD = ["good", "great", "fine", "superb", "lovely", "clever", "warm", "bright"]
+BAD = ["bad", "awful", "poor", "dull", "boring", "cold", "weak", "grim"]
+FILLER = [
+    "the",
+    "film",
+    "was",
+    "a",
+    "story",
+    "of",
+    "people",
+    "in",
+    "town",
+    "with",
+    "music",
+    "and",
+    "long",
+    "scenes",
+    "about",
+    "love",
+]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -56,12 +73,21 @@ def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = list(dict.fromkeys(words))
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        "[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
     folder = tmp_path_factory.mktemp("bert") / "tiny"
     marks = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **marks).save_pretrained(folder)
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, max_position_embeddings=64)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
     BertModel(config).save_pretrained(folder)
     return folder
 

@@ -44,7 +44,20 @@ _HOMES = {
     "save": "surefoot.models.save",
 }
 
-__all__ = ["Examples", "Metrics", "Model", "Recipe", "Run", "SurefootError", "evaluate", "load", "load_data", "load_task", "methods", "save"]
+__all__ = [
+    "Examples",
+    "Metrics",
+    "Model",
+    "Recipe",
+    "Run",
+    "SurefootError",
+    "evaluate",
+    "load",
+    "load_data",
+    "load_task",
+    "methods",
+    "save",
+]
 
 
 def __getattr__(name: str) -> Any:

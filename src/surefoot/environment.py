@@ -39,7 +39,9 @@ def processor() -> str:
     """The processor's name, where the system tells."""
     try:
         with open("/proc/cpuinfo", encoding="utf8") as file:
-            return next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), platform.processor())
+            return next(
+                (line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), platform.processor()
+            )
     except OSError:
         return platform.processor()
 

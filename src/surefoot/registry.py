@@ -58,8 +58,20 @@ class Method:
 
     def as_json(self) -> dict[str, Any]:
         """The shape that `surefoot methods --json` promises."""
-        papers = [{key: value for key, value in asdict(paper).items() if key in ("title", "authors", "year")} | {"url": paper.url} for paper in self.papers]
-        return {"name": self.name, "kind": self.kind, "family": self.family, "summary": self.summary, "import_path": self.import_path, "papers": papers, "evidence": None}
+        papers = [
+            {key: value for key, value in asdict(paper).items() if key in ("title", "authors", "year")}
+            | {"url": paper.url}
+            for paper in self.papers
+        ]
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "family": self.family,
+            "summary": self.summary,
+            "import_path": self.import_path,
+            "papers": papers,
+            "evidence": None,
+        }
 
 
 _methods: dict[tuple[str, str], Method] = {}
@@ -73,7 +85,11 @@ def register(name: str, *, kind: str, family: str, papers: Sequence[Paper] = ())
     def keep(thing: T) -> T:
         path = f"{thing.__module__}.{getattr(thing, '__qualname__', name)}"
         summary = (inspect.getdoc(thing) or "").split("\n")[0]
-        add(Method(name=name, kind=kind, family=family, make=thing, summary=summary, import_path=path, papers=tuple(papers)))
+        add(
+            Method(
+                name=name, kind=kind, family=family, make=thing, summary=summary, import_path=path, papers=tuple(papers)
+            )
+        )
         return thing
 
     return keep
@@ -85,7 +101,9 @@ def add(method: Method) -> None:
         raise SurefootError(f"unknown kind `{method.kind}` for method `{method.name}`: {nearest(method.kind, HOMES)}")
     known = _methods.get((method.kind, method.name))
     if known is not None and known.import_path != method.import_path:
-        raise SurefootError(f"two {method.kind}s are named `{method.name}`: {known.import_path} and {method.import_path}")
+        raise SurefootError(
+            f"two {method.kind}s are named `{method.name}`: {known.import_path} and {method.import_path}"
+        )
     _methods[method.kind, method.name] = method
 
 

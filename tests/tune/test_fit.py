@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import examples
 
+from conftest import examples
 from surefoot import Recipe
-from surefoot.errors import RecipeError, SurefootError
+from surefoot.errors import RecipeError, RunError, SurefootError
 from surefoot.models.model import Model
 from surefoot.models.predict import encode_inputs, predict
 from surefoot.registry import methods
@@ -36,7 +36,9 @@ def test_it_learns_and_leaves_the_model_it_was_given_alone(tiny_bert: Model) -> 
     before = weights(tiny_bert)
     run = small(epochs=6).fit(tiny_bert, examples(240))
     assert run.evaluate({"test": examples(200, 1)})["test"].accuracy.value > 0.9
-    assert all(torch.equal(value, before[name]) for name, value in weights(tiny_bert).items() if name.startswith("backbone"))
+    assert all(
+        torch.equal(value, before[name]) for name, value in weights(tiny_bert).items() if name.startswith("backbone")
+    )
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tiny_bert: Model) -> None:
@@ -55,8 +57,14 @@ def test_an_objective_of_weight_zero_is_plain_training_to_the_bit(tiny_bert: Mod
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_every_objective_trains_survives_a_resume_and_ends_with_finite_weights(tiny_bert: Model, name: str, tmp_path: Path) -> None:
-    recipe = small(epochs=1, objectives={"cross_entropy": 1.0, name: 0.1}, optimizer={"name": "sam", "inner": {"name": "adamw", "lr": 1e-3}})
+def test_every_objective_trains_survives_a_resume_and_ends_with_finite_weights(
+    tiny_bert: Model, name: str, tmp_path: Path
+) -> None:
+    recipe = small(
+        epochs=1,
+        objectives={"cross_entropy": 1.0, name: 0.1},
+        optimizer={"name": "sam", "inner": {"name": "adamw", "lr": 1e-3}},
+    )
     whole = Fit(recipe, tiny_bert, examples(40)).run()
     assert all(torch.isfinite(value).all() for value in whole.state_dict().values() if value.is_floating_point())
     assert same(whole, resumed_at(3, recipe, tiny_bert, tmp_path))
@@ -64,7 +72,9 @@ def test_every_objective_trains_survives_a_resume_and_ends_with_finite_weights(t
 
 @pytest.mark.parametrize("selection", [method.name for method in methods("selection")])
 @pytest.mark.parametrize("optimizer", [method.name for method in methods("optimizer")])
-def test_every_selection_with_every_optimizer_resumes_to_the_same_bytes(tiny_bert: Model, selection: str, optimizer: str, tmp_path: Path) -> None:
+def test_every_selection_with_every_optimizer_resumes_to_the_same_bytes(
+    tiny_bert: Model, selection: str, optimizer: str, tmp_path: Path
+) -> None:
     options = {"k": 1} if selection == "top_layers" else {}
     recipe = small(epochs=1, selection={"name": selection, **options}, optimizer={"name": optimizer})
     whole = Fit(recipe, tiny_bert, examples(40)).run()
@@ -74,6 +84,7 @@ def test_every_selection_with_every_optimizer_resumes_to_the_same_bytes(tiny_ber
 
 def resumed_at(step: int, recipe: Recipe, model: Model, folder: Path) -> Model:
     """Train to `step`, keep the checkpoint, forget everything, go on from the file."""
+
     class Stop(Exception):
         pass
 
@@ -140,20 +151,27 @@ def test_the_cache_is_keyed_by_what_it_depends_on(tiny_bert: Model) -> None:
 
 
 def test_objectives_that_change_the_inputs_run_without_the_cache_and_say_so(tiny_bert: Model) -> None:
-    run = small(epochs=1, selection={"name": "top_layers", "k": 1}, objectives={"cross_entropy": 1, "smart": 1}).fit(tiny_bert, examples(16))
+    run = small(epochs=1, selection={"name": "top_layers", "k": 1}, objectives={"cross_entropy": 1, "smart": 1}).fit(
+        tiny_bert, examples(16)
+    )
     assert any("`smart`" in note and "not cached" in note for note in run.history.notes)
 
 
 def test_predictions_do_not_depend_on_the_company_of_a_batch(tiny_bert: Model) -> None:
     texts = examples(64).inputs
     together = predict(tiny_bert, encode_inputs(tiny_bert, texts, "text"), precision="float32").features
-    alone = np.concatenate([predict(tiny_bert, encode_inputs(tiny_bert, [text], "text"), precision="float32").features for text in texts])
+    alone = np.concatenate(
+        [predict(tiny_bert, encode_inputs(tiny_bert, [text], "text"), precision="float32").features for text in texts]
+    )
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
 def test_linear_probe_keeps_the_backbone_and_wise_ft_lies_between(tiny_bert: Model) -> None:
     train = examples(96)
-    probe, tuned, wise = (Recipe.named(name, precision="float32", batch_size=16, epochs=epochs).fit(tiny_bert, train).model for name, epochs in (("linear_probe", 0), ("lp_ft", 2), ("wise_ft", 2)))
+    probe, tuned, wise = (
+        Recipe.named(name, precision="float32", batch_size=16, epochs=epochs).fit(tiny_bert, train).model
+        for name, epochs in (("linear_probe", 0), ("lp_ft", 2), ("wise_ft", 2))
+    )
     for name, value in weights(probe).items():
         if name.startswith("backbone"):
             assert torch.equal(value, weights(tiny_bert)[name])
@@ -205,3 +223,18 @@ def test_a_loss_that_is_not_finite_names_objective_and_rows(tiny_bert: Model) ->
         broken.model.head.weight.fill_(float("nan"))
     with pytest.raises(SurefootError, match=r"objective `cross_entropy` is not finite at training rows \d+"):
         broken.run()
+
+
+def test_an_unfinished_run_is_not_overwritten_by_another(tiny_bert: Model, tmp_path: Path) -> None:
+    recipe, other = small(epochs=1), small(epochs=1, batch_size=4)
+    fit = Fit(recipe, tiny_bert, examples(40))
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "recipe.yaml").write_text(recipe.to_yaml())
+    checkpoint = Checkpoint(out / "checkpoint.safetensors")
+    checkpoint.restore(fit)
+    checkpoint.save(fit)
+    with pytest.raises(RunError, match="not finished"):
+        other.fit(tiny_bert, examples(40), out=out)
+    assert (out / "recipe.yaml").read_text() == recipe.to_yaml()
+    assert recipe.fit(tiny_bert, examples(40), out=out).folder == out

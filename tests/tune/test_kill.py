@@ -28,11 +28,18 @@ recipe.fit(load(sys.argv[1]), examples(160), out=sys.argv[2])
 
 def start(model: Path, out: Path) -> subprocess.Popen:
     tests = str(Path(__file__).parents[1])
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(model), str(out), tests], stdout=subprocess.PIPE, env=os.environ | {"SUREFOOT_CACHE": str(out.parent / "cache")})
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(model), str(out), tests],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"SUREFOOT_CACHE": str(out.parent / "cache")},
+    )
 
 
 def digest(out: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted((out / "model").glob("*.safetensors"))}
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted((out / "model").glob("*.safetensors"))
+    }
 
 
 def test_ten_kills_change_nothing(bert_folder: Path, tmp_path: Path) -> None:

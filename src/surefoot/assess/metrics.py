@@ -83,7 +83,9 @@ def over_seeds(metrics: Sequence[Metrics]) -> Value:
 
     The interval is that of one test set: it does not shrink with seeds, whose spread is another matter.
     """
-    return Value(*(float(np.mean([getattr(each.accuracy, end) for each in metrics])) for end in ("value", "low", "high")))
+    return Value(
+        *(float(np.mean([getattr(each.accuracy, end) for each in metrics])) for end in ("value", "low", "high"))
+    )
 
 
 def area_under_curve(logits: np.ndarray, labels: np.ndarray) -> float | None:

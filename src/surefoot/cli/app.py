@@ -30,8 +30,12 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def common(
-    offline: Annotated[bool, typer.Option("--offline", help="Make no network connection at all: use what is cached or local.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Make no network connection at all: use what is cached or local.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     if offline:
         os.environ["SUREFOOT_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"

@@ -48,14 +48,30 @@ def demo(
     # By method, then domain: one Metrics a seed.
     metrics = {name: {domain: [each[name][domain] for each in results] for domain in task.tests} for name in RECIPES}
     if json:
-        accuracy = {name: {domain: vars(over_seeds(each)) for domain, each in by.items()} for name, by in metrics.items()}
-        detail = {name: {domain: [m.as_json() for m in each] for domain, each in by.items()} for name, by in metrics.items()}
-        print_json({"accuracy": accuracy, "metrics": detail, "examples_per_second": rates, "seconds": round(seconds, 1), "peak_mib": round(peak_mib()), "seeds": list(range(seed, seed + seeds))})
+        accuracy = {
+            name: {domain: vars(over_seeds(each)) for domain, each in by.items()} for name, by in metrics.items()
+        }
+        detail = {
+            name: {domain: [m.as_json() for m in each] for domain, each in by.items()} for name, by in metrics.items()
+        }
+        print_json(
+            {
+                "accuracy": accuracy,
+                "metrics": detail,
+                "examples_per_second": rates,
+                "seconds": round(seconds, 1),
+                "peak_mib": round(peak_mib()),
+                "seeds": list(range(seed, seed + seeds)),
+            }
+        )
         return
     for domain in task.tests:
         out(domain_table(domain, {name: by[domain] for name, by in metrics.items()}, home=domain == task.home))
     out(f"seeds {seed} to {seed + seeds - 1}; {seconds:.0f} s, peak memory {peak_mib():.0f} MiB")
-    errors.print("Every figure is a mean over the seeds, ± half the distance between the lowest and the highest.", highlight=False)
+    errors.print(
+        "Every figure is a mean over the seeds, ± half the distance between the lowest and the highest.",
+        highlight=False,
+    )
 
 
 def _train_all(model: Any, task: Any, *, seed: int, bars: Any, prefix: str) -> tuple[dict[str, Any], dict[str, float]]:

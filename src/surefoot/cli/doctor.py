@@ -9,7 +9,12 @@ import typer
 
 from surefoot.cli.app import command
 
-EXTRAS = {"peft": ("lora", "LoRA"), "gguf": ("gguf", "SmolLM2 from its GGUF file"), "PIL": ("images", "images"), "datasets": ("datasets", "Hugging Face data sets")}
+EXTRAS = {
+    "peft": ("lora", "LoRA"),
+    "gguf": ("gguf", "SmolLM2 from its GGUF file"),
+    "PIL": ("images", "images"),
+    "datasets": ("datasets", "Hugging Face data sets"),
+}
 
 
 @command("doctor")
@@ -30,9 +35,14 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = F
         print_json(facts)
         return
     out(f"python {facts['python']} on {facts['system']} {facts['machine']}: {facts['processor']}")
-    out(f"{facts['cores']} cores, {facts['threads']} threads; bfloat16 in hardware: {'yes' if facts['bfloat16'] else 'no'}; CUDA: {facts['cuda'] or 'none'}")
+    out(
+        f"{facts['cores']} cores, {facts['threads']} threads; bfloat16 in hardware: {'yes' if facts['bfloat16'] else 'no'}; CUDA: {facts['cuda'] or 'none'}"
+    )
     out("packages: " + ", ".join(f"{name} {version}" for name, version in facts["packages"].items() if version))
-    out(f"cache: {facts['cache']}; fetched: " + (", ".join(name for name, there in facts["assets"].items() if there) or "nothing yet"))
+    out(
+        f"cache: {facts['cache']}; fetched: "
+        + (", ".join(name for name, there in facts["assets"].items() if there) or "nothing yet")
+    )
     for module, (extra, why) in EXTRAS.items():
         if importlib.util.find_spec(module) is None:
             out(f"missing: {why} needs `{module}`: pip install 'surefoot[{extra}]'")

@@ -13,7 +13,9 @@ from surefoot.cli.app import command
 @command("evaluate")
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of a run, or of a model that surefoot saved.", metavar="RUN")],
-    data: Annotated[list[str], typer.Option(help="Labelled data as NAME=FILE; repeat for several.", metavar="NAME=FILE")],
+    data: Annotated[
+        list[str], typer.Option(help="Labelled data as NAME=FILE; repeat for several.", metavar="NAME=FILE")
+    ],
     column: Annotated[list[str], typer.Option(help="Rename a column: intent=label.", metavar="COLUMN=ROLE")] = [],  # noqa: B006 - typer reads it
     threads: Annotated[int | None, typer.Option(help="Threads of torch; all cores by default.", min=1)] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",

@@ -10,7 +10,9 @@ from surefoot.data.load import load_data
 from surefoot.errors import DataError
 
 
-def named_data(values: Sequence[str], *, columns: Sequence[str] = (), classes: Sequence[str] | None = None) -> dict[str, Examples]:
+def named_data(
+    values: Sequence[str], *, option: str = "--test", columns: Sequence[str] = (), classes: Sequence[str] | None = None
+) -> dict[str, Examples]:
     """`tweets=tweets.parquet` or `tweets.parquet` (named after the file) to labelled examples."""
     found: dict[str, Examples] = {}
     for value in values:
@@ -18,9 +20,9 @@ def named_data(values: Sequence[str], *, columns: Sequence[str] = (), classes: S
         if not sign:
             name, source = Path(value).stem, value
         if not name or not source:
-            raise DataError(f"--test {value}: write it as NAME=FILE, such as --test tweets=tweets.parquet")
+            raise DataError(f"{option} {value}: write it as NAME=FILE, such as {option} tweets=tweets.parquet")
         if name in found:
-            raise DataError(f"two test sets are named `{name}`: give them names, as in --test first={source}")
+            raise DataError(f"two test sets are named `{name}`: give them names, as in {option} first={source}")
         found[name] = load_data(source, columns=parse_columns(columns), classes=classes)
     return found
 

@@ -11,7 +11,9 @@ from surefoot.cli.app import command
 
 @command("methods")
 def methods(
-    kind: Annotated[str | None, typer.Option(help="Only one kind: objective, reducer, optimizer, selection, recipe, merge.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Only one kind: objective, reducer, optimizer, selection, recipe, merge.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the methods: name, kind, what it does, paper."""

@@ -9,7 +9,16 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from surefoot.assess.metrics import Metrics, Value, over_seeds
@@ -35,7 +44,16 @@ class Bars:
     """Live progress bars on a terminal; off a terminal a line when each piece of work begins."""
 
     def __init__(self) -> None:
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), MofNCompleteColumn(), Rate(), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            MofNCompleteColumn(),
+            Rate(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         self.live = errors.is_terminal
         self._bars = Progress(*columns, console=errors, transient=True, disable=not self.live)
         self.prefix = ""
@@ -44,7 +62,9 @@ class Bars:
         self._bars.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bars.stop()
 
     def start(self, label: str, total: int) -> Callable[[int], None]:
@@ -84,7 +104,15 @@ def domain_table(domain: str, results: Mapping[str, Sequence[Metrics]], *, home:
     title = f"{domain} ({'home' if home else 'away'}; {first[0].examples:,} examples; majority {majority})"
     table = Table(title=title, title_justify="left", title_style="bold")
     seeds = len(first) > 1
-    for column in ("method", "accuracy [95% interval]", *(["over seeds"] if seeds else []), "balanced", "AUC", "at true prior", "log-loss"):
+    for column in (
+        "method",
+        "accuracy [95% interval]",
+        *(["over seeds"] if seeds else []),
+        "balanced",
+        "AUC",
+        "at true prior",
+        "log-loss",
+    ):
         table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
     best = max(over_seeds(each).value for each in results.values())
     for name, each in results.items():
@@ -93,7 +121,10 @@ def domain_table(domain: str, results: Mapping[str, Sequence[Metrics]], *, home:
         if seeds:
             cells.append(spread([m.accuracy.value for m in each]))
         cells += [spread([m.balanced_accuracy for m in each]), spread([m.auc for m in each])]
-        cells += [spread([m.accuracy_at_true_prior for m in each]), spread([m.log_loss for m in each], scale=1, digits=3)]
+        cells += [
+            spread([m.accuracy_at_true_prior for m in each]),
+            spread([m.log_loss for m in each], scale=1, digits=3),
+        ]
         table.add_row(name, *cells, style="bold" if accuracy.value == best else "")
     return table
 
@@ -101,11 +132,29 @@ def domain_table(domain: str, results: Mapping[str, Sequence[Metrics]], *, home:
 def metrics_table(results: Mapping[str, Metrics]) -> Table:
     """One model: a row per test set."""
     table = Table()
-    for column in ("test set", "examples", "accuracy [95% interval]", "balanced", "AUC", "at true prior", "majority", "log-loss"):
+    for column in (
+        "test set",
+        "examples",
+        "accuracy [95% interval]",
+        "balanced",
+        "AUC",
+        "at true prior",
+        "majority",
+        "log-loss",
+    ):
         table.add_column(column, justify="left" if column == "test set" else "right", no_wrap=True)
     for name, m in results.items():
         auc = f"{100 * m.auc:.1f}" if m.auc is not None else "-"
-        table.add_row(name, f"{m.examples:,}", interval(m.accuracy), f"{100 * m.balanced_accuracy:.1f}", auc, f"{100 * m.accuracy_at_true_prior:.1f}", f"{100 * m.majority:.1f}", f"{m.log_loss:.3f}")
+        table.add_row(
+            name,
+            f"{m.examples:,}",
+            interval(m.accuracy),
+            f"{100 * m.balanced_accuracy:.1f}",
+            auc,
+            f"{100 * m.accuracy_at_true_prior:.1f}",
+            f"{100 * m.majority:.1f}",
+            f"{m.log_loss:.3f}",
+        )
     return table
 
 

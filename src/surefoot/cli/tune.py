@@ -12,11 +12,21 @@ from surefoot.cli.app import command
 
 @command("tune")
 def tune(
-    train: Annotated[str, typer.Option(help="Training data: parquet, CSV, JSONL with columns `text` or `image`, and `label`; or a task's part such as reviews/train.", metavar="FILE")],
+    train: Annotated[
+        str,
+        typer.Option(
+            help="Training data: parquet, CSV, JSONL with columns `text` or `image`, and `label`; or a task's part such as reviews/train.",
+            metavar="FILE",
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the run; the same command again resumes it.", metavar="RUN")],
     model: Annotated[str, typer.Option(help="minilm, a Hugging Face name, or a folder.")] = "minilm",
-    recipe: Annotated[str, typer.Option(help="A recipe's name (see `surefoot methods --kind recipe`) or a YAML file.")] = "lp_ft",
-    test: Annotated[list[str], typer.Option(help="Test data as NAME=FILE; repeat for several.", metavar="NAME=FILE")] = [],  # noqa: B006 - typer reads it
+    recipe: Annotated[
+        str, typer.Option(help="A recipe's name (see `surefoot methods --kind recipe`) or a YAML file.")
+    ] = "lp_ft",
+    test: Annotated[
+        list[str], typer.Option(help="Test data as NAME=FILE; repeat for several.", metavar="NAME=FILE")
+    ] = [],  # noqa: B006 - typer reads it
     column: Annotated[list[str], typer.Option(help="Rename a column: intent=label.", metavar="COLUMN=ROLE")] = [],  # noqa: B006
     epochs: Annotated[float | None, typer.Option(help="Passes over the data, instead of the recipe's.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate, instead of the recipe's.")] = None,
@@ -47,19 +57,33 @@ def tune(
     tests = {name: each.with_classes(examples.classes) for name, each in named_data(test, columns=column).items()}
     for each in tests.values():
         if each.modality != examples.modality:
-            raise DataError(f"{each.source} holds {each.modality} but the training set {examples.source} holds {examples.modality}: test on data of the same kind")
-    warnings = [f"{shared} of {len(each)} examples of the test set `{name}` are also in the training set" for name, each in tests.items() if (shared := overlap(examples, each))]
+            raise DataError(
+                f"{each.source} holds {each.modality} but the training set {examples.source} holds {examples.modality}: test on data of the same kind"
+            )
+    warnings = [
+        f"{shared} of {len(each)} examples of the test set `{name}` are also in the training set"
+        for name, each in tests.items()
+        if (shared := overlap(examples, each))
+    ]
     start = load(model, device=device)
     with Bars() as bars:
         run = plan.fit(start, examples, seed=seed, out=out, progress=bars)
         metrics = run.evaluate(tests, progress=bars)
     notes(warnings + run.history.notes)
     if json:
-        print_json({"run": str(out), "metrics": {name: each.as_json() for name, each in metrics.items()}, "notes": warnings + run.history.notes})
+        print_json(
+            {
+                "run": str(out),
+                "metrics": {name: each.as_json() for name, each in metrics.items()},
+                "notes": warnings + run.history.notes,
+            }
+        )
         return
     if metrics:
         show(metrics_table(metrics))
-    show(f"{plan.name}: {run.history.steps} steps, {run.history.examples_per_second:.0f} examples/s; the model is in {out / 'model'}")
+    show(
+        f"{plan.name}: {run.history.steps} steps, {run.history.examples_per_second:.0f} examples/s; the model is in {out / 'model'}"
+    )
 
 
 def _changed(recipe: Any, *, lr: float | None, **fields: Any) -> Any:
@@ -71,7 +95,9 @@ def _changed(recipe: Any, *, lr: float | None, **fields: Any) -> Any:
         optimizer = dict(recipe.optimizer)
         innermost = optimizer
         while "inner" in innermost:
-            innermost["inner"] = {"name": innermost["inner"]} if isinstance(innermost["inner"], str) else dict(innermost["inner"])
+            innermost["inner"] = (
+                {"name": innermost["inner"]} if isinstance(innermost["inner"], str) else dict(innermost["inner"])
+            )
             innermost = innermost["inner"]
         if optimizer["name"] == "sam" and innermost is optimizer:
             innermost["inner"] = innermost = {"name": "adamw"}

@@ -19,4 +19,9 @@ class Combine:
     def __call__(self, checkpoints: Sequence[Weights], base: Weights) -> dict[str, Tensor]:
         """Merge whole checkpoints; tensors that are not floating point are taken from the first."""
         first = checkpoints[0]
-        return {name: self.tensor([each[name] for each in checkpoints], base[name]) if first[name].is_floating_point() else first[name] for name in first}
+        return {
+            name: self.tensor([each[name] for each in checkpoints], base[name])
+            if first[name].is_floating_point()
+            else first[name]
+            for name in first
+        }

@@ -12,7 +12,12 @@ from surefoot.registry import Paper, register
 from surefoot.tune.objective import fraction
 
 
-@register("wise_ft", kind="merge", family="interpolation", papers=[Paper("Robust fine-tuning of zero-shot models", "Wortsman et al.", 2022, arxiv="2109.01903")])
+@register(
+    "wise_ft",
+    kind="merge",
+    family="interpolation",
+    papers=[Paper("Robust fine-tuning of zero-shot models", "Wortsman et al.", 2022, arxiv="2109.01903")],
+)
 class WiSEFT(Combine):
     """Weight-space ensemble of the starting and the tuned model: theta = (1 - alpha) theta_0 + alpha theta_1.
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 
-def training_batches(lengths: np.ndarray, batch_size: int, rng: np.random.Generator, *, pool: int = 50) -> list[np.ndarray]:
+def training_batches(
+    lengths: np.ndarray, batch_size: int, rng: np.random.Generator, *, pool: int = 50
+) -> list[np.ndarray]:
     """One epoch: every example once, in batches of like length, in random order.
 
     The examples are permuted and cut into pools of `pool` batches; each pool is sorted by length (ties keep the

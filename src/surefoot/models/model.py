@@ -27,7 +27,17 @@ class Model(nn.Module):
     The head always runs in float32: in bfloat16 two logits that differ by less than a percent would tie.
     """
 
-    def __init__(self, backbone: nn.Module, *, dim: int, processor: Processor, pool: str = "mean", normalize: bool = False, classes: Sequence[str] = (), name: str = "") -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        dim: int,
+        processor: Processor,
+        pool: str = "mean",
+        normalize: bool = False,
+        classes: Sequence[str] = (),
+        name: str = "",
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.processor = processor
@@ -115,7 +125,9 @@ class Model(nn.Module):
 
     # --- forward
 
-    def forward(self, batch: Batch, *, embeddings: Tensor | None = None, hidden_states: bool = False, attentions: bool = False) -> Output:
+    def forward(
+        self, batch: Batch, *, embeddings: Tensor | None = None, hidden_states: bool = False, attentions: bool = False
+    ) -> Output:
         """One pass. `embeddings` (B, T, D) replaces the input embeddings; then nothing comes from the cache."""
         prefix = batch.prefix
         if prefix is None and self.frozen and embeddings is None:
@@ -131,7 +143,9 @@ class Model(nn.Module):
             logits = self.head(features)
         return Output(features, logits, getattr(extra, "hidden_states", None), getattr(extra, "attentions", None))
 
-    def _features(self, batch: Batch, prefix: Tensor | None, embeddings: Tensor | None, hidden_states: bool, attentions: bool) -> tuple[Tensor, Any]:
+    def _features(
+        self, batch: Batch, prefix: Tensor | None, embeddings: Tensor | None, hidden_states: bool, attentions: bool
+    ) -> tuple[Tensor, Any]:
         inputs: dict[str, Any] = dict(batch.inputs)
         if "features" in inputs:
             return self.backbone(inputs["features"] if embeddings is None else embeddings), None

@@ -31,15 +31,25 @@ class Prediction:
         return np.asarray(shifted / shifted.sum(1, keepdims=True))
 
 
-def encode_inputs(model: Model, inputs: Any, modality: str, *, source: str = "the data", max_length: int | None = None) -> Encoded:
+def encode_inputs(
+    model: Model, inputs: Any, modality: str, *, source: str = "the data", max_length: int | None = None
+) -> Encoded:
     """Tokenise or keep the inputs for `model`; ModelError if it reads another modality."""
     if modality != model.processor.modality:
-        raise ModelError(f"{source} holds {modality} but `{model.name}` reads {model.processor.modality}: choose a model or data of the same kind")
+        raise ModelError(
+            f"{source} holds {modality} but `{model.name}` reads {model.processor.modality}: choose a model or data of the same kind"
+        )
     return model.processor.encode(inputs, max_length=max_length)
 
 
 @torch.inference_mode()
-def predict(model: Model, encoded: Encoded, *, precision: Precision = "auto", advance: Callable[[int], None] = lambda examples: None) -> Prediction:
+def predict(
+    model: Model,
+    encoded: Encoded,
+    *,
+    precision: Precision = "auto",
+    advance: Callable[[int], None] = lambda examples: None,
+) -> Prediction:
     """Run the model in eval mode over all examples. The same examples give the same bytes on the same machine and threads."""
     model.eval()
     run = autocast(resolve(precision, model.device), model.device)
@@ -49,7 +59,9 @@ def predict(model: Model, encoded: Encoded, *, precision: Precision = "auto", ad
     for index in evaluation_batches(encoded.lengths):
         inputs = {name: value.to(model.device) for name, value in encoded.collate(index).items()}
         with run():
-            output = model(Batch(inputs=inputs, labels=torch.zeros(len(index), dtype=torch.long), index=torch.from_numpy(index)))
+            output = model(
+                Batch(inputs=inputs, labels=torch.zeros(len(index), dtype=torch.long), index=torch.from_numpy(index))
+            )
         features[index] = output.features.float().cpu().numpy()
         logits[index] = output.logits.cpu().numpy()
         advance(len(index))

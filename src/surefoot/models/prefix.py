@@ -52,7 +52,15 @@ class Prefix:
         return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
 
 
-def cached_prefix(model: Model, encoded: Encoded, *, depth: int, dtype: torch.dtype, autocast: Callable[[], AbstractContextManager[None]], advance: Callable[[int], None] = lambda examples: None) -> Prefix | None:
+def cached_prefix(
+    model: Model,
+    encoded: Encoded,
+    *,
+    depth: int,
+    dtype: torch.dtype,
+    autocast: Callable[[], AbstractContextManager[None]],
+    advance: Callable[[int], None] = lambda examples: None,
+) -> Prefix | None:
     """The prefix of every example at `depth`, from memory, disk or computed now; None where it would be too large.
 
     Images are cached as features alone: their hidden states are hundreds of tokens each.
@@ -82,9 +90,23 @@ def _key(model: Model, encoded: Encoded, depth: int, dtype: torch.dtype) -> str:
     for name, tensor in model.backbone.state_dict().items():
         if _below(model, f"backbone.{name}", depth):
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else str(tensor.item()).encode())
+            digest.update(
+                tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+                if tensor.ndim
+                else str(tensor.item()).encode()
+            )
     attention = getattr(getattr(model.backbone, "config", None), "_attn_implementation", None)
-    facts = (GENERATION, encoded.fingerprint, depth, dtype, torch.get_num_threads(), model.pool, torch.__version__, attention, str(model.device))
+    facts = (
+        GENERATION,
+        encoded.fingerprint,
+        depth,
+        dtype,
+        torch.get_num_threads(),
+        model.pool,
+        torch.__version__,
+        attention,
+        str(model.device),
+    )
     digest.update(repr(facts).encode())
     return digest.hexdigest()
 
@@ -95,7 +117,15 @@ def _below(model: Model, name: str, depth: int) -> bool:
 
 
 @torch.no_grad()
-def _compute(model: Model, encoded: Encoded, depth: int, dtype: torch.dtype, offsets: np.ndarray | None, autocast: Callable[[], AbstractContextManager[None]], advance: Callable[[int], None]) -> Tensor:
+def _compute(
+    model: Model,
+    encoded: Encoded,
+    depth: int,
+    dtype: torch.dtype,
+    offsets: np.ndarray | None,
+    autocast: Callable[[], AbstractContextManager[None]],
+    advance: Callable[[int], None],
+) -> Tensor:
     rows = len(encoded.lengths) if offsets is None else int(offsets[-1])
     states = torch.empty((rows, model.dim), dtype=torch.float32 if offsets is None else dtype)
     for index in evaluation_batches(encoded.lengths):
@@ -132,5 +162,5 @@ def _write(path: Path, states: Tensor) -> None:
             others.pop(0).unlink(missing_ok=True)
         with atomic_write(path) as partial:
             save_file({"states": states}, partial)
-    except Exception:  # noqa: S110
+    except Exception:
         pass

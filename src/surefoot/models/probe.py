@@ -8,7 +8,9 @@ import torch
 from surefoot.models.model import Model
 
 
-def fit_probe(model: Model, features: np.ndarray, labels: np.ndarray, *, C: float = 1.0, max_iterations: int = 3000) -> None:
+def fit_probe(
+    model: Model, features: np.ndarray, labels: np.ndarray, *, C: float = 1.0, max_iterations: int = 3000
+) -> None:
     """Set the model's head to the minimiser of sum_i CE(W f_i + b, y_i) + ||W||^2 / (2 C).
 
     features (N, D), labels (N,). C = 1 is scikit-learn's default. Two classes are fitted as one logit s and written
@@ -24,6 +26,10 @@ def fit_probe(model: Model, features: np.ndarray, labels: np.ndarray, *, C: floa
     with torch.no_grad():
         model.head.weight.zero_()
         model.head.bias.fill_(float(bias.min()) - 10.0)
-        present = torch.from_numpy(probe.classes_.astype(np.int64)) if len(probe.classes_) == len(weight) else torch.arange(len(weight))
+        present = (
+            torch.from_numpy(probe.classes_.astype(np.int64))
+            if len(probe.classes_) == len(weight)
+            else torch.arange(len(weight))
+        )
         model.head.weight[present] = torch.from_numpy(weight).float().to(model.device)
         model.head.bias[present] = torch.from_numpy(bias).float().to(model.device)

@@ -74,10 +74,23 @@ class TextProcessor:
 
     def encode(self, inputs: Sequence[str], *, max_length: int | None = None) -> EncodedText:
         limit = min(max_length or self.max_length, self.max_length)
-        rows = self.tokenizer(list(inputs), truncation=True, max_length=limit, return_attention_mask=False, return_token_type_ids=False, verbose=False)["input_ids"] if len(inputs) else []
+        rows = (
+            self.tokenizer(
+                list(inputs),
+                truncation=True,
+                max_length=limit,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+                verbose=False,
+            )["input_ids"]
+            if len(inputs)
+            else []
+        )
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
         if len(lengths) and lengths.min() == 0:
-            raise DataError(f"row {int(lengths.argmin()) + 1}: the tokenizer finds no token in the text {inputs[int(lengths.argmin())]!r}: drop the row or mend the text")
+            raise DataError(
+                f"row {int(lengths.argmin()) + 1}: the tokenizer finds no token in the text {inputs[int(lengths.argmin())]!r}: drop the row or mend the text"
+            )
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         ids = np.concatenate([np.asarray(row, dtype=np.int32) for row in rows]) if rows else np.zeros(0, np.int32)
         return EncodedText(ids, offsets, self.tokenizer.pad_token_id, int((lengths == limit).sum()))

@@ -12,7 +12,12 @@ from surefoot.files import atomic_folder, write_json
 from surefoot.models.load import CARD, CARD_VERSION, HEAD
 from surefoot.models.model import Model
 
-_POOLING_KEYS = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token", "max": "pooling_mode_max_tokens", "last": "pooling_mode_lasttoken"}
+_POOLING_KEYS = {
+    "mean": "pooling_mode_mean_tokens",
+    "cls": "pooling_mode_cls_token",
+    "max": "pooling_mode_max_tokens",
+    "last": "pooling_mode_lasttoken",
+}
 
 
 def save(model: Model, folder: Path) -> None:
@@ -22,12 +27,20 @@ def save(model: Model, folder: Path) -> None:
     Raises ModelError for a plain module (`Model.from_module`): there is no class to open it with elsewhere.
     """
     if not hasattr(model.backbone, "save_pretrained"):
-        raise ModelError(f"`{model.name}` is a plain module: only transformers models are saved; keep its state_dict with safetensors instead")
+        raise ModelError(
+            f"`{model.name}` is a plain module: only transformers models are saved; keep its state_dict with safetensors instead"
+        )
     with atomic_folder(folder) as partial:
         model.backbone.save_pretrained(partial)  # type: ignore[operator]
         model.processor.save(partial)
         save_file({name: value.contiguous() for name, value in model.head.state_dict().items()}, partial / HEAD)
-        card: dict[str, Any] = {"version": CARD_VERSION, "name": model.name, "classes": list(model.classes), "pool": model.pool, "normalize": model.normalize}
+        card: dict[str, Any] = {
+            "version": CARD_VERSION,
+            "name": model.name,
+            "classes": list(model.classes),
+            "pool": model.pool,
+            "normalize": model.normalize,
+        }
         if model.processor.modality == "text":
             card["max_length"] = model.processor.max_length  # type: ignore[attr-defined]
             _sentence_transformer_files(model, partial, card["max_length"])
@@ -35,11 +48,22 @@ def save(model: Model, folder: Path) -> None:
 
 
 def _sentence_transformer_files(model: Model, folder: Path, max_length: int) -> None:
-    modules = [("Transformer", ""), ("Pooling", "1_Pooling")] + ([("Normalize", "2_Normalize")] if model.normalize else [])
-    write_json(folder / "modules.json", [{"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"} for i, (kind, path) in enumerate(modules)])
+    modules = [("Transformer", ""), ("Pooling", "1_Pooling")] + (
+        [("Normalize", "2_Normalize")] if model.normalize else []
+    )
+    write_json(
+        folder / "modules.json",
+        [
+            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+            for i, (kind, path) in enumerate(modules)
+        ],
+    )
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": max_length, "do_lower_case": False})
     pooling = folder / "1_Pooling"
     pooling.mkdir()
-    write_json(pooling / "config.json", {"word_embedding_dimension": model.dim} | {key: pool == model.pool for pool, key in _POOLING_KEYS.items()})
+    write_json(
+        pooling / "config.json",
+        {"word_embedding_dimension": model.dim} | {key: pool == model.pool for pool, key in _POOLING_KEYS.items()},
+    )
     if model.normalize:
         (folder / "2_Normalize").mkdir()

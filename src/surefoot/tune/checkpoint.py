@@ -28,6 +28,15 @@ class Checkpoint:
         self._identity: str | None = None
         self._last = time.monotonic()
 
+    @property
+    def owner(self) -> str | None:
+        """The identity of the training that left a checkpoint here; None if there is none, or only a damaged one."""
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                return str(json.loads(file.metadata()["facts"])["identity"])
+        except (OSError, SafetensorError, KeyError, ValueError):
+            return None
+
     def restore(self, fit: Fit) -> int:
         """The step to go on from: 0 if there is no checkpoint of this training (or only a damaged one)."""
         self._identity = fit.identity

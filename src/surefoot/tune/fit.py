@@ -73,7 +73,9 @@ def seed_of(*parts: int) -> int:
 class Fit:
     """One training: set up on construction, `run` to the end or from a checkpoint."""
 
-    def __init__(self, recipe: Recipe, model: Model, train: Examples, *, seed: int = 0, progress: Progress | None = None) -> None:
+    def __init__(
+        self, recipe: Recipe, model: Model, train: Examples, *, seed: int = 0, progress: Progress | None = None
+    ) -> None:
         self.recipe, self.train_set, self.seed = recipe, train, seed
         self.progress = progress or Silent()
         self.history = History()
@@ -84,9 +86,13 @@ class Fit:
         self.device = self.model.device
         self.dtype = resolve(recipe.precision, self.device)
         self.autocast = autocast(self.dtype, self.device)
-        self.encoded = encode_inputs(self.model, train.inputs, train.modality, source=train.source, max_length=recipe.max_length)
+        self.encoded = encode_inputs(
+            self.model, train.inputs, train.modality, source=train.source, max_length=recipe.max_length
+        )
         if self.encoded.truncated:
-            self.history.notes.append(f"{self.encoded.truncated} of {len(train)} training texts reach the limit of tokens and are cut there")
+            self.history.notes.append(
+                f"{self.encoded.truncated} of {len(train)} training texts reach the limit of tokens and are cut there"
+            )
         self.labels = torch.from_numpy(np.asarray(train.labels))
         self._start_head()
         self._select()
@@ -96,17 +102,29 @@ class Fit:
 
     def _check_groups(self) -> None:
         """Before anything is computed: a reducer or objective that needs groups, and data that has none."""
-        needing = [f"reducer `{self.recipe.reducer['name']}`"] if "group" in build("reducer", self.recipe.reducer).needs else []
-        needing += [f"objective `{name}`" for name, spec in self.recipe.objectives.items() if spec["weight"] > 0 and "group" in build_objective(name, spec).needs]
+        needing = (
+            [f"reducer `{self.recipe.reducer['name']}`"]
+            if "group" in build("reducer", self.recipe.reducer).needs
+            else []
+        )
+        needing += [
+            f"objective `{name}`"
+            for name, spec in self.recipe.objectives.items()
+            if spec["weight"] > 0 and "group" in build_objective(name, spec).needs
+        ]
         if needing and self.train_set.group is None:
-            raise RecipeError(f"{needing[0]} needs groups, and {self.train_set.source} has no `group` column: add one, or choose another")
+            raise RecipeError(
+                f"{needing[0]} needs groups, and {self.train_set.source} has no `group` column: add one, or choose another"
+            )
 
     def _start_head(self) -> None:
         """Where the head starts. A probe is fitted on cached features of the whole backbone."""
         recipe, model = self.recipe, self.model
         if recipe.head == "keep":
             if model.classes != self.train_set.classes:
-                raise RecipeError(f"head: keep needs the model's own classes {list(model.classes)}, and {self.train_set.source} has {list(self.train_set.classes)}")
+                raise RecipeError(
+                    f"head: keep needs the model's own classes {list(model.classes)}, and {self.train_set.source} has {list(self.train_set.classes)}"
+                )
             return
         model.set_classes(self.train_set.classes)
         if recipe.head == "random":
@@ -115,27 +133,43 @@ class Fit:
         elif recipe.head == "probe":
             whole = len(model.layers) + 1
             advance = self.progress.start("features", len(self.train_set))
-            features = cached_prefix(model, self.encoded, depth=whole, dtype=self.dtype, autocast=self.autocast, advance=advance)
-            values = features.states if features is not None else torch.from_numpy(predict(model, self.encoded, precision=recipe.precision).features)
+            features = cached_prefix(
+                model, self.encoded, depth=whole, dtype=self.dtype, autocast=self.autocast, advance=advance
+            )
+            values = (
+                features.states
+                if features is not None
+                else torch.from_numpy(predict(model, self.encoded, precision=recipe.precision).features)
+            )
             if model.normalize:
                 values = nn.functional.normalize(values, dim=-1)
             fit_probe(model, values.numpy(), np.asarray(self.train_set.labels))
 
     def _select(self) -> None:
         """Decide what trains, remember where it started."""
-        self.base = {name: value.detach().clone() for name, value in self.model.state_dict().items()} if self.recipe.after else {}
+        self.base = (
+            {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+            if self.recipe.after
+            else {}
+        )
         self.selection = build("selection", self.recipe.selection)
         torch.manual_seed(seed_of(self.seed, 2))
         self.selection.apply(self.model)
         self.trained = {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         if not self.trained:
-            raise RecipeError(f"selection `{self.recipe.selection['name']}` leaves nothing to train: choose another, such as `all`")
+            raise RecipeError(
+                f"selection `{self.recipe.selection['name']}` leaves nothing to train: choose another, such as `all`"
+            )
 
     def _setup(self) -> None:
         recipe, train = self.recipe, self.train_set
         weights = {name: float(spec["weight"]) for name, spec in recipe.objectives.items()}
         # An objective of weight zero is left out altogether: equal to plain training to the bit, and free.
-        objectives = {name: build_objective(name, spec) for name, spec in recipe.objectives.items() if weights[name] > 0 and recipe.epochs > 0}
+        objectives = {
+            name: build_objective(name, spec)
+            for name, spec in recipe.objectives.items()
+            if weights[name] > 0 and recipe.epochs > 0
+        }
         groups, names = _groups(train)
         start = {name: parameter.detach().clone() for name, parameter in self.trained.items()}
         self.loss = Loss(objectives, weights, build("reducer", recipe.reducer))
@@ -144,13 +178,25 @@ class Fit:
         self.groups = groups
         if "attentions" in self.loss.needs:
             self.model.backbone.set_attn_implementation("eager")  # type: ignore[operator]  # the default returns no maps
-        context = Context(model=self.model, labels=self.labels, classes=train.classes, start=start, trained=self.trained, groups=groups, group_names=names, label_inputs=label_inputs, steps=max(self.total, 1))
+        context = Context(
+            model=self.model,
+            labels=self.labels,
+            classes=train.classes,
+            start=start,
+            trained=self.trained,
+            groups=groups,
+            group_names=names,
+            label_inputs=label_inputs,
+            steps=max(self.total, 1),
+        )
         self.loss.to(self.device)
         self.loss.setup(context)
         extra = [parameter for parameter in self.loss.parameters() if parameter.requires_grad]
         self.optimizer = build_optimizer(recipe.optimizer, [*self.trained.values(), *extra])
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.reference = predict(self.model, self.encoded, precision=recipe.precision) if "reference" in self.loss.needs else None
+        self.reference = (
+            predict(self.model, self.encoded, precision=recipe.precision) if "reference" in self.loss.needs else None
+        )
         self.prefix = self._prefix() if recipe.epochs > 0 else None
 
     def _label_inputs(self) -> dict[str, Tensor]:
@@ -162,18 +208,26 @@ class Fit:
 
     def _prefix(self) -> Prefix | None:
         """Freeze the layers below the lowest trained one, and cache what they give where nothing changes their input."""
-        blockers = sorted(name for name, objective in self.loss.terms.items() if objective.needs & {"inputs", "hidden_states", "attentions"})
+        blockers = sorted(
+            name
+            for name, objective in self.loss.terms.items()
+            if objective.needs & {"inputs", "hidden_states", "attentions"}
+        )
         depth = self.model.lowest_trained()
         if depth == 0:
             return None
         if blockers:
-            self.history.notes.append(f"the frozen layers are run in every step, not cached: {', '.join(f'`{name}`' for name in blockers)} changes or reads what they see")
+            self.history.notes.append(
+                f"the frozen layers are run in every step, not cached: {', '.join(f'`{name}`' for name in blockers)} changes or reads what they see"
+            )
             return None
         self.model.freeze(depth)
         if not self.recipe.cache:
             return None
         advance = self.progress.start("frozen layers", len(self.train_set))
-        return cached_prefix(self.model, self.encoded, depth=depth, dtype=self.dtype, autocast=self.autocast, advance=advance)
+        return cached_prefix(
+            self.model, self.encoded, depth=depth, dtype=self.dtype, autocast=self.autocast, advance=advance
+        )
 
     # --- the loop
 
@@ -181,8 +235,9 @@ class Fit:
         """Train to the end; returns the model, its wrappers folded away, in eval mode."""
         begin = checkpoint.restore(self) if checkpoint else 0
         self.history.resumed_at = self.history.steps = begin
-        advance = self.progress.start(self.recipe.name, self.total * self.recipe.batch_size) if self.total else (lambda count: None)
-        advance(begin * self.recipe.batch_size)
+        planned = round(self.recipe.epochs * len(self.train_set))
+        advance = self.progress.start(self.recipe.name, planned) if planned else (lambda count: None)
+        advance(round(planned * begin / max(self.total, 1)))
         self.model.train()
         self.loss.train()
         for index in self._batches(begin):
@@ -192,7 +247,7 @@ class Fit:
             self.history.steps += 1
             self.history.seconds += time.perf_counter() - started
             self.history.examples += len(index)
-            advance(self.recipe.batch_size)
+            advance(len(index))
             if checkpoint:
                 checkpoint.tick(self)
         return self._finish()
@@ -201,14 +256,19 @@ class Fit:
         """The batches of steps begin, begin + 1, ..., total - 1."""
         per_epoch = epoch_steps(len(self.train_set), self.recipe.batch_size)
         for epoch in range(begin // per_epoch, math.ceil(self.total / per_epoch)):
-            batches = training_batches(self.encoded.lengths, self.recipe.batch_size, np.random.default_rng([self.seed, epoch]))
+            batches = training_batches(
+                self.encoded.lengths, self.recipe.batch_size, np.random.default_rng([self.seed, epoch])
+            )
             first = epoch * per_epoch
             yield from batches[max(begin - first, 0) : self.total - first]
 
     def _closure(self, index: np.ndarray, number: int) -> Callable[[bool], Tensor]:
         batch, reference = self._batch(index), None
         if self.reference is not None:
-            reference = Output(torch.from_numpy(self.reference.features[index]).to(self.device), torch.from_numpy(self.reference.logits[index]).to(self.device))
+            reference = Output(
+                torch.from_numpy(self.reference.features[index]).to(self.device),
+                torch.from_numpy(self.reference.logits[index]).to(self.device),
+            )
         parameters = self.optimizer.parameters
         seed = seed_of(self.seed, 3, number)
 
@@ -217,7 +277,15 @@ class Fit:
             for parameter in parameters:
                 parameter.grad = None
             generator = torch.Generator(self.device).manual_seed(seed)
-            step = Step(batch=batch, model=self.model, progress=number / self.total, generator=generator, autocast=self.autocast, reference=reference, needs=self.loss.needs)
+            step = Step(
+                batch=batch,
+                model=self.model,
+                progress=number / self.total,
+                generator=generator,
+                autocast=self.autocast,
+                reference=reference,
+                needs=self.loss.needs,
+            )
             value = self.loss.backward(step, first=first)
             if self.recipe.clip is not None:
                 nn.utils.clip_grad_norm_(parameters, self.recipe.clip, foreach=True)
@@ -228,7 +296,7 @@ class Fit:
     def _batch(self, index: np.ndarray) -> Batch:
         where = torch.from_numpy(index)
         weight = torch.from_numpy(self.train_set.weight[index]).float() if self.train_set.weight is not None else None
-        batch = Batch(
+        return Batch(
             inputs={name: value.to(self.device) for name, value in self.encoded.collate(index).items()},
             labels=self.labels[where].to(self.device),
             index=where.to(self.device),
@@ -236,13 +304,14 @@ class Fit:
             weight=weight.to(self.device) if weight is not None else None,
             prefix=self.prefix.batch(index).to(self.device) if self.prefix is not None else None,
         )
-        return batch
 
     def _set_rate(self, step: int) -> None:
         """The learning rate of this step: warm-up, then the schedule."""
         warm = self.recipe.warmup * self.total
         left = (self.total - step) / max(self.total - warm, 1)
-        factor = {"linear": left, "cosine": 0.5 * (1 - math.cos(math.pi * min(left, 1.0))), "constant": 1.0}[self.recipe.schedule]
+        factor = {"linear": left, "cosine": 0.5 * (1 - math.cos(math.pi * min(left, 1.0))), "constant": 1.0}[
+            self.recipe.schedule
+        ]
         if step < warm:
             factor = (step + 1) / (warm + 1)
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
@@ -269,7 +338,17 @@ class Fit:
         train = self.train_set
         columns = [None if column is None else column.tobytes() for column in (train.group, train.weight)]
         names = (train.classes, train.label_texts)
-        facts: tuple[Any, ...] = (self.recipe.fingerprint, self.encoded.fingerprint, self.labels.numpy().tobytes(), names, columns, self.seed, torch.get_num_threads(), torch.__version__, str(self.dtype))
+        facts: tuple[Any, ...] = (
+            self.recipe.fingerprint,
+            self.encoded.fingerprint,
+            self.labels.numpy().tobytes(),
+            names,
+            columns,
+            self.seed,
+            torch.get_num_threads(),
+            torch.__version__,
+            str(self.dtype),
+        )
         digest.update(repr(facts).encode())
         return digest.hexdigest()
 

@@ -26,7 +26,9 @@ class Loss(nn.Module):
         self.weights = dict(weights)
         self.reducer = reducer
         self.needs = needs_of(objectives.values()) | reducer.needs
-        self.on_weights = [(each, self.weights[name]) for name, each in objectives.items() if isinstance(each, WeightObjective)]
+        self.on_weights = [
+            (each, self.weights[name]) for name, each in objectives.items() if isinstance(each, WeightObjective)
+        ]
         on_outputs = {name: each for name, each in objectives.items() if not isinstance(each, WeightObjective)}
         self.per_example = {name: each for name, each in on_outputs.items() if each.is_per_example}
         self.scalars = {name: each for name, each in on_outputs.items() if not each.is_per_example}
@@ -56,12 +58,19 @@ class Loss(nn.Module):
     def _total(self, step: Step, *, first: bool) -> Tensor | None:
         terms: list[Tensor] = []
         if self.per_example:
-            losses = torch.stack([self.weights[name] * self._checked(name, objective.per_example(step), step) for name, objective in self.per_example.items()]).sum(0)
+            losses = torch.stack(
+                [
+                    self.weights[name] * self._checked(name, objective.per_example(step), step)
+                    for name, objective in self.per_example.items()
+                ]
+            ).sum(0)
             if first:
                 with torch.no_grad():
                     self.reducer.update(losses.detach(), step)
             terms.append(self.reducer(losses, step))
-        terms += [self.weights[name] * self._checked(name, objective(step), step) for name, objective in self.scalars.items()]
+        terms += [
+            self.weights[name] * self._checked(name, objective(step), step) for name, objective in self.scalars.items()
+        ]
         return torch.stack(terms).sum() if terms else None
 
     @staticmethod
@@ -71,4 +80,6 @@ class Loss(nn.Module):
             return value
         bad = step.batch.index[~torch.isfinite(value.detach())] if value.ndim else step.batch.index
         rows = ", ".join(str(int(i) + 1) for i in bad[:5]) + (" ..." if len(bad) > 5 else "")
-        raise SurefootError(f"objective `{name}` is not finite at training rows {rows}: lower the learning rate or its weight, or look at those rows")
+        raise SurefootError(
+            f"objective `{name}` is not finite at training rows {rows}: lower the learning rate or its weight, or look at those rows"
+        )

@@ -40,7 +40,9 @@ class _Loader(yaml.SafeLoader):
     """YAML in which `5e-5` is a number, as in YAML 1.2; PyYAML follows 1.1, to which it is a text."""
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
 
 
 def _spec(value: Any) -> Spec:
@@ -59,11 +61,16 @@ def _objectives(value: Any) -> dict[str, Spec]:
     if isinstance(value, list):
         strange = [each for each in value if not isinstance(each, str)]
         if strange:
-            raise RecipeError(f"`objectives` lists {strange[0]!r}, which is no name: to give options write {{focal: {{weight: 1.0, gamma: 2}}}}")
+            raise RecipeError(
+                f"`objectives` lists {strange[0]!r}, which is no name: to give options write {{focal: {{weight: 1.0, gamma: 2}}}}"
+            )
         value = dict.fromkeys(value, 1.0)
     if not isinstance(value, Mapping) or not value:
         raise RecipeError("`objectives` is empty: name at least one, such as {cross_entropy: 1.0}")
-    return {name: {"weight": 1.0} | dict(options) if isinstance(options, Mapping) else {"weight": options} for name, options in value.items()}
+    return {
+        name: {"weight": 1.0} | dict(options) if isinstance(options, Mapping) else {"weight": options}
+        for name, options in value.items()
+    }
 
 
 MethodSpec = Annotated[Spec, BeforeValidator(_spec)]
@@ -85,7 +92,9 @@ class Recipe(BaseModel):
 
     name: str = "custom"
     head: Literal["probe", "random", "zero", "keep"] = "probe"
-    objectives: Annotated[dict[str, Spec], BeforeValidator(_objectives)] = Field(default={"cross_entropy": {"weight": 1.0}})
+    objectives: Annotated[dict[str, Spec], BeforeValidator(_objectives)] = Field(
+        default={"cross_entropy": {"weight": 1.0}}
+    )
     reducer: MethodSpec = Field(default={"name": "mean"})
     optimizer: MethodSpec = Field(default={"name": "adamw"})
     selection: MethodSpec = Field(default={"name": "all"})
@@ -114,13 +123,23 @@ class Recipe(BaseModel):
         weights = {name: float(spec["weight"]) for name, spec in self.objectives.items()}
         active = {name: objective for name, objective in built.items() if weights[name] > 0}
         if not active and self.epochs > 0:
-            raise RecipeError("every objective has weight 0: nothing would be learned; give one a weight, or set epochs: 0")
+            raise RecipeError(
+                "every objective has weight 0: nothing would be learned; give one a weight, or set epochs: 0"
+            )
         for name, objective in active.items():
             if "reference" in objective.needs and self.head in ("random", "zero"):
-                raise RecipeError(f"objective `{name}` compares with the starting model's answers, and with `head: {self.head}` it has none: use head: probe or keep")
+                raise RecipeError(
+                    f"objective `{name}` compares with the starting model's answers, and with `head: {self.head}` it has none: use head: probe or keep"
+                )
         reducer = build("reducer", self.reducer)
-        if self.reducer["name"] != "mean" and active and not any(objective.is_per_example for objective in active.values()):
-            raise RecipeError(f"reducer `{self.reducer['name']}` reweighs examples, and none of the objectives ({', '.join(active)}) is a loss per example: add cross_entropy")
+        if (
+            self.reducer["name"] != "mean"
+            and active
+            and not any(objective.is_per_example for objective in active.values())
+        ):
+            raise RecipeError(
+                f"reducer `{self.reducer['name']}` reweighs examples, and none of the objectives ({', '.join(active)}) is a loss per example: add cross_entropy"
+            )
         del reducer
         build("selection", self.selection)
         build_optimizer(self.optimizer, None)
@@ -146,7 +165,9 @@ class Recipe(BaseModel):
         try:
             fields = yaml.load(path.read_text("utf8"), _Loader)
         except FileNotFoundError:
-            raise RecipeError(f"{path}: no such recipe file: give a YAML file or a name ({nearest('', [m.name for m in methods('recipe')])})") from None
+            raise RecipeError(
+                f"{path}: no such recipe file: give a YAML file or a name ({nearest('', [m.name for m in methods('recipe')])})"
+            ) from None
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise RecipeError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from error
         if not isinstance(fields, dict) or not all(isinstance(field, str) for field in fields):
@@ -167,7 +188,15 @@ class Recipe(BaseModel):
 
     # --- use
 
-    def fit(self, model: Model, train: Examples, *, seed: int = 0, out: str | Path | None = None, progress: Progress | None = None) -> Run:
+    def fit(
+        self,
+        model: Model,
+        train: Examples,
+        *,
+        seed: int = 0,
+        out: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> Run:
         """Train a copy of `model` on `train`; with `out`, resumable and kept as a run folder. `model` itself is not changed."""
         from surefoot.tune.run import fit
 

@@ -44,10 +44,14 @@ class Run:
     def evaluate(self, tests: Mapping[str, Examples], *, progress: Progress | None = None) -> dict[str, Metrics]:
         """Metrics per test set; with a folder, also written to metrics.json and predictions.parquet."""
         for name, examples in tests.items():
-            self.predictions[name], self.metrics[name] = evaluate(self.model, examples, max_length=self.recipe.max_length, progress=progress, label=name)
+            self.predictions[name], self.metrics[name] = evaluate(
+                self.model, examples, max_length=self.recipe.max_length, progress=progress, label=name
+            )
         if self.folder is not None:
             _write_predictions(self.folder, self.predictions, tests)
-            write_json(self.folder / "metrics.json", {name: metrics.as_json() for name, metrics in self.metrics.items()})
+            write_json(
+                self.folder / "metrics.json", {name: metrics.as_json() for name, metrics in self.metrics.items()}
+            )
         return {name: self.metrics[name] for name in tests}
 
     @classmethod
@@ -60,7 +64,14 @@ class Run:
         return cls(model=load(folder), recipe=Recipe.load(folder / "recipe.yaml"), folder=folder)
 
 
-def evaluate(model: Model, examples: Examples, *, max_length: int | None = None, progress: Progress | None = None, label: str = "evaluate") -> tuple[Prediction, Metrics]:
+def evaluate(
+    model: Model,
+    examples: Examples,
+    *,
+    max_length: int | None = None,
+    progress: Progress | None = None,
+    label: str = "evaluate",
+) -> tuple[Prediction, Metrics]:
     """Predict and score one labelled set, whose labels must be among the model's classes."""
     if not model.classes:
         raise RunError(f"`{model.name}` has no classes: tune it first, or give the folder of a run")
@@ -73,7 +84,15 @@ def evaluate(model: Model, examples: Examples, *, max_length: int | None = None,
     return prediction, evaluate_logits(prediction.logits, examples.labels, clusters=examples.group)
 
 
-def fit(recipe: Recipe, model: Model, train: Examples, *, seed: int = 0, out: str | Path | None = None, progress: Progress | None = None) -> Run:
+def fit(
+    recipe: Recipe,
+    model: Model,
+    train: Examples,
+    *,
+    seed: int = 0,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Run:
     """Train a copy of `model`. With `out`, the run is kept there and a killed one goes on where it was.
 
     Calling it again on a complete run of the same training opens that run; on another training's folder it refuses.
@@ -88,20 +107,36 @@ def fit(recipe: Recipe, model: Model, train: Examples, *, seed: int = 0, out: st
     identity = job.identity
     if facts is not None:
         if facts.get("identity") != identity:
-            raise RunError(f"{folder}: holds another run (other data, recipe, model or seed): choose another folder, or delete it")
+            raise RunError(
+                f"{folder}: holds another run (other data, recipe, model or seed): choose another folder, or delete it"
+            )
         return Run.load(folder)
+    checkpoint = Checkpoint(folder / "checkpoint.safetensors")
+    if checkpoint.owner not in (None, identity):
+        raise RunError(
+            f"{folder}: holds another run, not finished (other data, recipe, model or seed): choose another folder, or delete it"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{folder}: cannot be made ({error.strerror}): choose a folder you can write to") from error
     write_text(folder / "recipe.yaml", recipe.to_yaml())
     write_json(folder / "environment.json", environment() | {"seed": seed})
-    path = folder / "checkpoint.safetensors"
-    run = Run(job.run(checkpoint=Checkpoint(path)), recipe, job.history, folder)
+    run = Run(job.run(checkpoint=checkpoint), recipe, job.history, folder)
     run.model.name = folder.name
     save(run.model, folder / "model")
-    write_json(folder / MARK, {"version": VERSION, "identity": identity, "seed": seed, "train": train.source, "examples": len(train), "history": _history(job.history)})
-    path.unlink(missing_ok=True)
+    write_json(
+        folder / MARK,
+        {
+            "version": VERSION,
+            "identity": identity,
+            "seed": seed,
+            "train": train.source,
+            "examples": len(train),
+            "history": _history(job.history),
+        },
+    )
+    checkpoint.path.unlink(missing_ok=True)
     return run
 
 
@@ -117,7 +152,9 @@ def read_mark(folder: Path) -> dict[str, Any] | None:
     if not isinstance(facts, dict):
         raise RunError(f"{path}: holds no JSON object: delete the folder, or choose another")
     if facts.get("version") != VERSION:
-        raise RunError(f"{folder}: a run of layout version {facts.get('version')}, and this surefoot reads {VERSION}: use the surefoot that made it, or tune again into another folder")
+        raise RunError(
+            f"{folder}: a run of layout version {facts.get('version')}, and this surefoot reads {VERSION}: use the surefoot that made it, or tune again into another folder"
+        )
     return facts
 
 
@@ -134,7 +171,12 @@ def _refuse_foreign(folder: Path) -> None:
     """A folder with somebody's other files in it is not ours to write into."""
     if folder.is_file():
         raise RunError(f"{folder}: is a file: choose a folder for the run")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "recipe.yaml").exists() and read_mark(folder) is None:
+    if (
+        folder.is_dir()
+        and any(folder.iterdir())
+        and not (folder / "recipe.yaml").exists()
+        and read_mark(folder) is None
+    ):
         leftovers = [each for each in folder.iterdir() if not each.name.startswith(".")]
         if leftovers:
             raise RunError(f"{folder}: is not empty and holds no run ({leftovers[0].name}, ...): choose another folder")
@@ -142,7 +184,13 @@ def _refuse_foreign(folder: Path) -> None:
 
 def _history(history: History) -> dict[str, Any]:
     rate = round(history.examples_per_second, 1)
-    return {"steps": history.steps, "seconds": round(history.seconds, 2), "examples_per_second": rate, "losses": history.losses, "notes": history.notes}
+    return {
+        "steps": history.steps,
+        "seconds": round(history.seconds, 2),
+        "examples_per_second": rate,
+        "losses": history.losses,
+        "notes": history.notes,
+    }
 
 
 def _write_predictions(folder: Path, predictions: Mapping[str, Prediction], tests: Mapping[str, Examples]) -> None:
@@ -152,7 +200,11 @@ def _write_predictions(folder: Path, predictions: Mapping[str, Prediction], test
         if name not in tests:
             continue
         labels = tests[name].labels
-        columns: dict[str, Any] = {"split": [name] * len(prediction.logits), "row": np.arange(len(prediction.logits)), "label": labels}
+        columns: dict[str, Any] = {
+            "split": [name] * len(prediction.logits),
+            "row": np.arange(len(prediction.logits)),
+            "label": labels,
+        }
         columns |= {f"logit_{c}": prediction.logits[:, c] for c in range(prediction.logits.shape[1])}
         parts.append(pa.table(columns))
     if not parts:

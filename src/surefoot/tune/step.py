@@ -50,7 +50,17 @@ class Step:
     objective that draws noise draws the same noise again after a resume and in both passes of SAM.
     """
 
-    def __init__(self, *, batch: Batch, model: Model, progress: float, generator: torch.Generator, autocast: Any, reference: Output | None = None, needs: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        *,
+        batch: Batch,
+        model: Model,
+        progress: float,
+        generator: torch.Generator,
+        autocast: Any,
+        reference: Output | None = None,
+        needs: frozenset[str] = frozenset(),
+    ) -> None:
         self.batch = batch
         self.model = model
         self.progress = progress
@@ -80,7 +90,13 @@ class Step:
             raise RuntimeError('an objective reads step.reference without "reference" in its needs')
         return self._reference
 
-    def again(self, *, embeddings: Tensor | None = None, inputs: Mapping[str, Tensor] | None = None, model: Model | None = None) -> Output:
+    def again(
+        self,
+        *,
+        embeddings: Tensor | None = None,
+        inputs: Mapping[str, Tensor] | None = None,
+        model: Model | None = None,
+    ) -> Output:
         """Another forward pass: fresh dropout, perturbed input `embeddings` (B, T, D), other `inputs`, or another `model`.
 
         With other `embeddings` or `inputs` the cached prefix cannot serve: the objective's `needs` must hold "inputs".
@@ -89,7 +105,12 @@ class Step:
         if inputs is not None or embeddings is not None:
             batch = replace(batch, inputs=inputs if inputs is not None else batch.inputs, prefix=None)
         with self._autocast():
-            return (model or self.model)(batch, embeddings=embeddings, hidden_states="hidden_states" in self._needs, attentions="attentions" in self._needs)
+            return (model or self.model)(
+                batch,
+                embeddings=embeddings,
+                hidden_states="hidden_states" in self._needs,
+                attentions="attentions" in self._needs,
+            )
 
     def embeddings(self) -> Tensor:
         """The batch's word (or patch) embeddings (B, T, D), detached: where perturbations start."""

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from surefoot.errors import RecipeError
-from surefoot.registry import Paper, register
 from surefoot.models.modes import evaluating
+from surefoot.registry import Paper, register
 from surefoot.tune.objective import Context, Objective, one_of, positive
 from surefoot.tune.step import Batch, Step
 

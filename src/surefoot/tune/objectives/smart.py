@@ -10,8 +10,8 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from surefoot.errors import RecipeError
-from surefoot.registry import Paper, register
 from surefoot.models.modes import evaluating
+from surefoot.registry import Paper, register
 from surefoot.tune.objective import Context, Objective, Space, fraction, positive
 from surefoot.tune.step import Step
 
