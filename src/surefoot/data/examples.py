@@ -94,6 +94,13 @@ class Examples:
             raise DataError(f"{self.source}: no example of the domain `{name}`; {nearest(name, set(self.domain))}")
         return self.take(mask)
 
+    def group_indices(self) -> tuple[list[str], np.ndarray | None]:
+        """The groups' names, sorted, and each example's index among them (N,); none where there is no such column."""
+        if self.group is None:
+            return [], None
+        names, where = np.unique(self.group, return_inverse=True)
+        return [str(name) for name in names], where.astype(np.int64)
+
     def fingerprint(self) -> str:
         """SHA-256 (64 hex digits) over inputs, labels and classes, in order: equal data, equal fingerprint."""
         digest = hashlib.sha256(self.modality.encode())

@@ -9,15 +9,9 @@ from safetensors.torch import save_file
 
 from surefoot.errors import ModelError
 from surefoot.files import atomic_folder, write_json
-from surefoot.models.load import CARD, CARD_VERSION, HEAD
+from surefoot.models.card import CARD, CARD_VERSION, HEAD
 from surefoot.models.model import Model
-
-_POOLING_KEYS = {
-    "mean": "pooling_mode_mean_tokens",
-    "cls": "pooling_mode_cls_token",
-    "max": "pooling_mode_max_tokens",
-    "last": "pooling_mode_lasttoken",
-}
+from surefoot.models.sentence_transformer import write_conventions
 
 
 def save(model: Model, folder: Path) -> None:
@@ -43,27 +37,5 @@ def save(model: Model, folder: Path) -> None:
         }
         if model.processor.modality == "text":
             card["max_length"] = model.processor.max_length  # type: ignore[attr-defined]
-            _sentence_transformer_files(model, partial, card["max_length"])
+            write_conventions(model, partial, card["max_length"])
         write_json(partial / CARD, card)
-
-
-def _sentence_transformer_files(model: Model, folder: Path, max_length: int) -> None:
-    modules = [("Transformer", ""), ("Pooling", "1_Pooling")] + (
-        [("Normalize", "2_Normalize")] if model.normalize else []
-    )
-    write_json(
-        folder / "modules.json",
-        [
-            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-            for i, (kind, path) in enumerate(modules)
-        ],
-    )
-    write_json(folder / "sentence_bert_config.json", {"max_seq_length": max_length, "do_lower_case": False})
-    pooling = folder / "1_Pooling"
-    pooling.mkdir()
-    write_json(
-        pooling / "config.json",
-        {"word_embedding_dimension": model.dim} | {key: pool == model.pool for pool, key in _POOLING_KEYS.items()},
-    )
-    if model.normalize:
-        (folder / "2_Normalize").mkdir()

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,27 +26,17 @@ from surefoot.models.model import Model
 from surefoot.models.precision import autocast, resolve
 from surefoot.models.predict import encode_inputs, predict
 from surefoot.models.prefix import Prefix, cached_prefix
-from surefoot.models.probe import fit_probe
+from surefoot.progress import Progress, Silent
 from surefoot.registry import get
 from surefoot.tune.build import build, build_optimizer
 from surefoot.tune.checkpoint import Checkpoint
+from surefoot.tune.head import start_head
 from surefoot.tune.loss import Loss
 from surefoot.tune.objective import Context
 from surefoot.tune.recipe import Recipe, build_objective, steps_of
+from surefoot.tune.schedule import rate_factor
+from surefoot.tune.seeds import SELECTION, STEP, seed_of
 from surefoot.tune.step import Batch, Output, Step
-
-
-class Progress(Protocol):
-    """What shows the progress of long work; `start` returns a function to call with every advance."""
-
-    def start(self, label: str, total: int) -> Callable[[int], None]: ...
-
-
-class Silent:
-    """No progress shown."""
-
-    def start(self, label: str, total: int) -> Callable[[int], None]:
-        return lambda count: None
 
 
 @dataclass
@@ -63,11 +53,6 @@ class History:
     @property
     def examples_per_second(self) -> float:
         return self.examples / self.seconds if self.seconds else 0.0
-
-
-def seed_of(*parts: int) -> int:
-    """A 63-bit seed from several numbers: neighbours give unrelated streams."""
-    return int(np.random.SeedSequence(list(parts)).generate_state(1, np.uint64)[0] >> 1)
 
 
 class Fit:
@@ -94,7 +79,7 @@ class Fit:
                 f"{self.encoded.truncated} of {len(train)} training texts reach the limit of tokens and are cut there"
             )
         self.labels = torch.from_numpy(np.asarray(train.labels))
-        self._start_head()
+        start_head(self.model, recipe, train, self.encoded, seed=seed, progress=self.progress)
         self._select()
         self._setup()
 
@@ -117,34 +102,6 @@ class Fit:
                 f"{needing[0]} needs groups, and {self.train_set.source} has no `group` column: add one, or choose another"
             )
 
-    def _start_head(self) -> None:
-        """Where the head starts. A probe is fitted on cached features of the whole backbone."""
-        recipe, model = self.recipe, self.model
-        if recipe.head == "keep":
-            if model.classes != self.train_set.classes:
-                raise RecipeError(
-                    f"head: keep needs the model's own classes {list(model.classes)}, and {self.train_set.source} has {list(self.train_set.classes)}"
-                )
-            return
-        model.set_classes(self.train_set.classes)
-        if recipe.head == "random":
-            torch.manual_seed(seed_of(self.seed, 1))
-            model.head.reset_parameters()
-        elif recipe.head == "probe":
-            whole = len(model.layers) + 1
-            advance = self.progress.start("features", len(self.train_set))
-            features = cached_prefix(
-                model, self.encoded, depth=whole, dtype=self.dtype, autocast=self.autocast, advance=advance
-            )
-            values = (
-                features.states
-                if features is not None
-                else torch.from_numpy(predict(model, self.encoded, precision=recipe.precision).features)
-            )
-            if model.normalize:
-                values = nn.functional.normalize(values, dim=-1)
-            fit_probe(model, values.numpy(), np.asarray(self.train_set.labels))
-
     def _select(self) -> None:
         """Decide what trains, remember where it started."""
         self.base = (
@@ -153,7 +110,7 @@ class Fit:
             else {}
         )
         self.selection = build("selection", self.recipe.selection)
-        torch.manual_seed(seed_of(self.seed, 2))
+        torch.manual_seed(seed_of(self.seed, SELECTION))
         self.selection.apply(self.model)
         self.trained = {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         if not self.trained:
@@ -170,7 +127,8 @@ class Fit:
             for name, spec in recipe.objectives.items()
             if weights[name] > 0 and recipe.epochs > 0
         }
-        groups, names = _groups(train)
+        names, where = train.group_indices()
+        groups = torch.from_numpy(where) if where is not None else None
         start = {name: parameter.detach().clone() for name, parameter in self.trained.items()}
         self.loss = Loss(objectives, weights, build("reducer", recipe.reducer))
         label_inputs = self._label_inputs() if "label_texts" in self.loss.needs else None
@@ -233,6 +191,7 @@ class Fit:
 
     def run(self, *, checkpoint: Checkpoint | None = None) -> Model:
         """Train to the end; returns the model, its wrappers folded away, in eval mode."""
+        recipe = self.recipe
         begin = checkpoint.restore(self) if checkpoint else 0
         self.history.resumed_at = self.history.steps = begin
         planned = round(self.recipe.epochs * len(self.train_set))
@@ -242,7 +201,8 @@ class Fit:
         self.loss.train()
         for index in self._batches(begin):
             started = time.perf_counter()
-            self._set_rate(self.history.steps)
+            for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+                group["lr"] = rate * rate_factor(recipe.schedule, self.history.steps, self.total, warmup=recipe.warmup)
             self.history.losses.append(float(self.optimizer.step(self._closure(index, self.history.steps))))
             self.history.steps += 1
             self.history.seconds += time.perf_counter() - started
@@ -270,7 +230,7 @@ class Fit:
                 torch.from_numpy(self.reference.logits[index]).to(self.device),
             )
         parameters = self.optimizer.parameters
-        seed = seed_of(self.seed, 3, number)
+        seed = seed_of(self.seed, STEP, number)
 
         def closure(first: bool) -> Tensor:
             torch.manual_seed(seed)
@@ -304,18 +264,6 @@ class Fit:
             weight=weight.to(self.device) if weight is not None else None,
             prefix=self.prefix.batch(index).to(self.device) if self.prefix is not None else None,
         )
-
-    def _set_rate(self, step: int) -> None:
-        """The learning rate of this step: warm-up, then the schedule."""
-        warm = self.recipe.warmup * self.total
-        left = (self.total - step) / max(self.total - warm, 1)
-        factor = {"linear": left, "cosine": 0.5 * (1 - math.cos(math.pi * min(left, 1.0))), "constant": 1.0}[
-            self.recipe.schedule
-        ]
-        if step < warm:
-            factor = (step + 1) / (warm + 1)
-        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
-            group["lr"] = rate * factor
 
     def _finish(self) -> Model:
         self.selection.finish(self.model)
@@ -351,11 +299,3 @@ class Fit:
         )
         digest.update(repr(facts).encode())
         return digest.hexdigest()
-
-
-def _groups(train: Examples) -> tuple[Tensor | None, list[str]]:
-    """Group names to indices, in sorted order."""
-    if train.group is None:
-        return None, []
-    names, index = np.unique(train.group, return_inverse=True)
-    return torch.from_numpy(index.astype(np.int64)), [str(name) for name in names]

@@ -30,7 +30,7 @@ from surefoot.registry import methods
 if TYPE_CHECKING:
     from surefoot.data.examples import Examples
     from surefoot.models.model import Model
-    from surefoot.tune.fit import Progress
+    from surefoot.progress import Progress
     from surefoot.tune.run import Run
 
 Spec = dict[str, Any]

@@ -21,8 +21,9 @@ from surefoot.models.load import load
 from surefoot.models.model import Model
 from surefoot.models.predict import Prediction, encode_inputs, predict
 from surefoot.models.save import save
+from surefoot.progress import Progress, Silent
 from surefoot.tune.checkpoint import Checkpoint
-from surefoot.tune.fit import Fit, History, Progress, Silent
+from surefoot.tune.fit import Fit, History
 from surefoot.tune.recipe import Recipe
 
 #: Raised when the folder's layout changes; folders of another version are refused, not guessed at.
