@@ -177,3 +177,24 @@ def test_smollm2_loads_and_its_causal_model_reloads_identically(tmp_path: Path) 
         assert torch.equal(causal(tokens).logits, again(tokens).logits)
         states = model.backbone(tokens).last_hidden_state
         torch.testing.assert_close(causal.lm_head(states), causal(tokens).logits)
+
+
+def test_a_name_of_the_hub_loads_from_its_cache_without_a_connection(bert_folder: Path, tmp_path: Path) -> None:
+    """The layout in which huggingface_hub keeps what it fetched, and a fresh process that may not connect."""
+    import shutil
+    import subprocess
+    import sys
+
+    repository = tmp_path / "models--team--tiny"
+    shutil.copytree(bert_folder, repository / "snapshots" / ("0" * 40))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    script = (
+        "import socket\n"
+        "def refuse(*args, **options): raise AssertionError('a connection was tried')\n"
+        "socket.socket.connect = socket.getaddrinfo = refuse\n"
+        "import surefoot; model = surefoot.load('team/tiny'); print(model.name, model.dim, len(model.layers))"
+    )
+    environment = os.environ | {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    found = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert found.stdout.split() == ["team/tiny", "32", "2"], found.stderr

@@ -33,7 +33,7 @@ from surefoot.tune.checkpoint import Checkpoint
 from surefoot.tune.head import start_head
 from surefoot.tune.loss import Loss
 from surefoot.tune.objective import Context
-from surefoot.tune.recipe import Recipe, build_objective, steps_of
+from surefoot.tune.recipe import Recipe, steps_of
 from surefoot.tune.schedule import rate_factor
 from surefoot.tune.seeds import SELECTION, STEP, seed_of
 from surefoot.tune.step import Batch, Output, Step
@@ -65,7 +65,12 @@ class Fit:
         self.progress = progress or Silent()
         self.history = History()
         check_training(train)
-        self._check_groups()
+        # Built first: what the data lacks is said before anything is computed.
+        self.loss = Loss.of(recipe)
+        if "group" in self.loss.needs and train.group is None:
+            raise RecipeError(
+                f"{self.loss.asking('group')} needs groups, and {train.source} has no `group` column: add one, or choose another"
+            )
         self.model = deepcopy(model)
         self.model.frozen = 0
         self.device = self.model.device
@@ -85,23 +90,6 @@ class Fit:
 
     # --- set-up
 
-    def _check_groups(self) -> None:
-        """Before anything is computed: a reducer or objective that needs groups, and data that has none."""
-        needing = (
-            [f"reducer `{self.recipe.reducer['name']}`"]
-            if "group" in build("reducer", self.recipe.reducer).needs
-            else []
-        )
-        needing += [
-            f"objective `{name}`"
-            for name, spec in self.recipe.objectives.items()
-            if spec["weight"] > 0 and "group" in build_objective(name, spec).needs
-        ]
-        if needing and self.train_set.group is None:
-            raise RecipeError(
-                f"{needing[0]} needs groups, and {self.train_set.source} has no `group` column: add one, or choose another"
-            )
-
     def _select(self) -> None:
         """Decide what trains, remember where it started."""
         self.base = (
@@ -120,17 +108,9 @@ class Fit:
 
     def _setup(self) -> None:
         recipe, train = self.recipe, self.train_set
-        weights = {name: float(spec["weight"]) for name, spec in recipe.objectives.items()}
-        # An objective of weight zero is left out altogether: equal to plain training to the bit, and free.
-        objectives = {
-            name: build_objective(name, spec)
-            for name, spec in recipe.objectives.items()
-            if weights[name] > 0 and recipe.epochs > 0
-        }
         names, where = train.group_indices()
         groups = torch.from_numpy(where) if where is not None else None
         start = {name: parameter.detach().clone() for name, parameter in self.trained.items()}
-        self.loss = Loss(objectives, weights, build("reducer", recipe.reducer))
         label_inputs = self._label_inputs() if "label_texts" in self.loss.needs else None
         self.total = steps_of(recipe, epoch_steps(len(train), recipe.batch_size))
         self.groups = groups

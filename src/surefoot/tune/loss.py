@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from surefoot.errors import SurefootError
 from surefoot.models.model import Model
+from surefoot.tune.build import build
 from surefoot.tune.objective import Context, Objective, WeightObjective, needs_of
+from surefoot.tune.recipe import Recipe, build_objective
 from surefoot.tune.reducer import Reducer
 from surefoot.tune.step import Step
 from surefoot.tune.weight_gradients import accumulate
@@ -25,6 +27,7 @@ class Loss(nn.Module):
         self.objectives = nn.ModuleDict(objectives)
         self.weights = dict(weights)
         self.reducer = reducer
+        self.reducer_name = type(reducer).__name__
         self.needs = needs_of(objectives.values()) | reducer.needs
         self.on_weights = [
             (each, self.weights[name]) for name, each in objectives.items() if isinstance(each, WeightObjective)
@@ -32,6 +35,21 @@ class Loss(nn.Module):
         on_outputs = {name: each for name, each in objectives.items() if not isinstance(each, WeightObjective)}
         self.per_example = {name: each for name, each in on_outputs.items() if each.is_per_example}
         self.scalars = {name: each for name, each in on_outputs.items() if not each.is_per_example}
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Loss:
+        """The loss of a recipe. Objectives of weight zero are left out: plain training to the bit, and free."""
+        specs = {name: spec for name, spec in recipe.objectives.items() if spec["weight"] > 0 and recipe.epochs > 0}
+        objectives = {name: build_objective(name, spec) for name, spec in specs.items()}
+        weights = {name: float(spec["weight"]) for name, spec in specs.items()}
+        loss = cls(objectives, weights, build("reducer", recipe.reducer))
+        loss.reducer_name = recipe.reducer["name"]
+        return loss
+
+    def asking(self, need: str) -> str:
+        """Who needs it, for messages."""
+        asking = [f"objective `{name}`" for name, term in self.terms.items() if need in term.needs]
+        return asking[0] if asking else f"reducer `{self.reducer_name}`"
 
     def setup(self, context: Context) -> None:
         for objective in self.terms.values():
