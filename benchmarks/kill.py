@@ -1,4 +1,4 @@
-"""Twenty SIGKILLs at random moments of a MiniLM training, checkpoint after every few steps: the same weights in the end.
+"""Twenty SIGKILLs at random moments of a MiniLM training that keeps every step: the same weights in the end.
 
 python benchmarks/kill.py          # about ten minutes on two cores
 """
@@ -6,6 +6,7 @@ python benchmarks/kill.py          # about ten minutes on two cores
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import random
 import signal
@@ -24,14 +25,24 @@ import sys
 from surefoot import Recipe, load, load_task
 from surefoot.tune import run
 from surefoot.tune.checkpoint import Checkpoint
-run.Checkpoint = lambda path: Checkpoint(path, every=0.5)
+
+class Loud(Checkpoint):
+    def restore(self, fit):
+        begin = super().restore(fit)
+        print("begin", begin, flush=True)
+        return begin
+    def save(self, fit):
+        super().save(fit)
+        print("saved", flush=True)
+
+run.Checkpoint = lambda path: Loud(path, every=0.0)
 train = load_task("reviews", train_size=640).train
 Recipe(max_length=64, epochs=4, head="random").fit(load("minilm"), train, out=sys.argv[1])
 """
 
 
-def start(out: Path) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(out)])
+def start(out: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(out)], stdout=subprocess.PIPE, text=True)
 
 
 def digest(out: Path) -> str:
@@ -44,31 +55,25 @@ def main() -> None:
     rng = random.Random(0)
     with tempfile.TemporaryDirectory() as folder:
         whole, killed = Path(folder) / "whole", Path(folder) / "killed"
-        begun = time.monotonic()
-        if start(whole).wait():
-            sys.exit("the undisturbed training failed")
-        length = time.monotonic() - begun
-        kills, done, checkpoints = 0, False, 0
-        while not done:
+        start(whole).communicate()
+        begins = []
+        for kill in range(KILLS + 1):
             process = start(killed)
-            if kills < KILLS:
-                time.sleep(rng.uniform(0.25, 0.75) * length if kills else 0.3 * length)
-                if process.poll() is None:
-                    process.send_signal(signal.SIGKILL)
-                    kills += 1
-                    checkpoints += (killed / "checkpoint.safetensors").exists()
-            done = process.wait() == 0
-        equal = digest(whole) == digest(killed)
-    result = {
-        "kills": kills,
-        "with_a_checkpoint": checkpoints,
-        "equal": equal,
-        "undisturbed_seconds": round(length, 1),
-        "environment": environment(),
-    }
-    write_json(Path(__file__).parent / "results" / "kill.json", result)
-    print(json.dumps({key: value for key, value in result.items() if key != "environment"}))
-    sys.exit(0 if equal and kills == KILLS else 1)
+            begins.append(int(process.stdout.readline().split()[1]))
+            if kill == KILLS:
+                process.communicate()
+                break
+            for _ in range(rng.randrange(1, 4)):
+                process.stdout.readline()
+            time.sleep(rng.uniform(0.0, 1.0))
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        equal = digest(whole) == digest(killed) and process.returncode == 0
+    resumed = all(later > earlier for earlier, later in itertools.pairwise(begins))
+    result = {"kills": KILLS, "began_at_steps": begins, "each_went_further": resumed, "equal": equal}
+    write_json(Path(__file__).parent / "results" / "kill.json", result | {"environment": environment()})
+    print(json.dumps(result))
+    sys.exit(0 if equal and resumed else 1)
 
 
 if __name__ == "__main__":

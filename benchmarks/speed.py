@@ -29,6 +29,7 @@ import torch
 from torch import nn
 
 from surefoot import Recipe, load
+from surefoot.assess.evaluate import evaluate
 from surefoot.assets import cache_folder, fetch
 from surefoot.data.examples import Examples
 from surefoot.environment import environment
@@ -37,7 +38,6 @@ from surefoot.models import prefix
 from surefoot.models.model import Model
 from surefoot.models.predict import encode_inputs, predict
 from surefoot.tune.fit import Fit
-from surefoot.tune.run import evaluate
 
 RESULTS = Path(__file__).parent / "results"
 SIZE = 32
@@ -207,14 +207,12 @@ def quality(baseline: Path, module: ModuleType, seed: int) -> dict[str, Any]:
     model, accuracy = load("minilm"), {}
     for name in ("linear_probe", "fine_tune", "lp_ft", "wise_ft"):
         run = Recipe.named(name, max_length=64).fit(model, train, seed=seed)
-        accuracy[name] = {
-            domain: evaluate(run.model, each, max_length=64)[1].accuracy.value for domain, each in tests.items()
-        }
+        accuracy[name] = {domain: evaluate(run.model, each)[1].accuracy.value for domain, each in tests.items()}
     top = Recipe.named("lp_ft", max_length=64, epochs=3, selection={"name": "top_layers", "k": 2}).fit(
         model, train, seed=seed
     )
     accuracy["lp_ft, top two layers, cached"] = {
-        domain: evaluate(top.model, each, max_length=64)[1].accuracy.value for domain, each in tests.items()
+        domain: evaluate(top.model, each)[1].accuracy.value for domain, each in tests.items()
     }
     return {"seed": seed, "plain": theirs, "surefoot": accuracy, "environment": environment()}
 

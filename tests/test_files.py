@@ -100,7 +100,7 @@ def test_killed_writer_leaves_a_recognisable_rest_that_the_next_write_removes(tm
     assert process.stdout.readline() == "ready\n"
     # A living writer's temporary file is not touched by another writer of the same target.
     write_text(tmp_path / "other", "x")
-    files._clean(target)
+    files.clean(target)
     assert len(leftovers(tmp_path)) == 1
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -117,7 +117,7 @@ def test_kill_between_the_two_renames_is_mended(tmp_path):
     gone.wait()
     (tmp_path / f".run.tmp-{gone.pid}-old0123abcd").mkdir()
     (tmp_path / f".run.tmp-{gone.pid}-old0123abcd" / "a").write_text("only copy")
-    files._clean(tmp_path / "run")
+    files.clean(tmp_path / "run")
     assert (tmp_path / "run" / "a").read_text() == "only copy"
 
 

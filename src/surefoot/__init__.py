@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from surefoot.assess.evaluate import evaluate
     from surefoot.assess.metrics import Metrics
     from surefoot.data.examples import Examples
     from surefoot.data.load import load_data
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from surefoot.models.save import save
     from surefoot.registry import methods
     from surefoot.tune.recipe import Recipe
-    from surefoot.tune.run import Run, evaluate
+    from surefoot.tune.run import Run
 
 _HOMES = {
     "Examples": "surefoot.data.examples",
@@ -36,7 +37,7 @@ _HOMES = {
     "Recipe": "surefoot.tune.recipe",
     "Run": "surefoot.tune.run",
     "SurefootError": "surefoot.errors",
-    "evaluate": "surefoot.tune.run",
+    "evaluate": "surefoot.assess.evaluate",
     "load": "surefoot.models.load",
     "load_data": "surefoot.data.load",
     "load_task": "surefoot.data.tasks",

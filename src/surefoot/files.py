@@ -43,7 +43,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _clean(path)
+        clean(path)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a directory", str(path))
     temporary = _temporary(path)
@@ -70,7 +70,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     temporary = _temporary(path)
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _clean(path)
+        clean(path)
         if path.exists() and not path.is_dir():
             raise FileExistsError(errno.EEXIST, "is a file", str(path))
         temporary.mkdir()
@@ -125,7 +125,7 @@ def _temporary(path: Path, *, mark: str = "") -> Path:
     return path.parent / f".{path.name}.tmp-{os.getpid()}-{mark}{secrets.token_hex(4)}"
 
 
-def _clean(path: Path) -> None:
+def clean(path: Path) -> None:
     """Remove what killed processes left of earlier writes of `path`."""
     pattern = re.compile(re.escape(f".{path.name}.tmp-") + r"(\d+)-(old)?[0-9a-f]{8}")
     for entry in os.scandir(path.parent):

@@ -152,7 +152,7 @@ RUNS: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "broken mark": (lambda run: cut(run / "run.json"), ["run.json: cannot be read", "choose another"]),
     "mark of another kind": (lambda run: (run / "run.json").write_text("[]"), ["run.json", "choose another"]),
     "unfinished": (
-        lambda run: [shutil.rmtree(run / "model"), (run / "run.json").unlink()],
+        lambda run: [shutil.rmtree(run / "model"), edit(run / "run.json", complete=False)],
         ["no complete run", "the same command again"],
     ),
     "no folder": (lambda run: run.rename(run.with_name("ran")), ["no such folder", "did you mean `ran`"]),

@@ -45,11 +45,11 @@ def test_labels_are_the_sign_of_the_mean_rating(reviews):
 def test_documents(reviews):
     amazon = reviews_domain("amazon")
     assert amazon.ids[0] == "amazon/1_1"
-    assert amazon.group[0] == "amazon/1"
-    assert len(set(amazon.group)) == 298
-    assert len(set(reviews_domain("nyt").group)) == 497
+    assert amazon.document[0] == "amazon/1"
+    assert len(set(amazon.document)) == 298
+    assert len(set(reviews_domain("nyt").document)) == 497
     movies = reviews_domain("movies")
-    assert (movies.group == movies.ids).all()
+    assert (movies.document == movies.ids).all()
 
 
 def test_sizes_and_disjointness(reviews):
@@ -68,11 +68,11 @@ def test_sizes_and_disjointness(reviews):
 def test_tests_take_whole_documents(reviews):
     for name in ("amazon", "nyt"):
         domain, test, pool = reviews_domain(name), reviews.tests[name], reviews.pools[name]
-        drawn = {document: int((test.group == document).sum()) for document in test.group}
-        whole = {document: int((domain.group == document).sum()) for document in drawn}
+        drawn = {document: int((test.document == document).sum()) for document in test.document}
+        whole = {document: int((domain.document == document).sum()) for document in drawn}
         cut = [document for document in drawn if drawn[document] != whole[document]]
-        assert cut in ([], [test.group[-1]])
-        assert not set(pool.group) & set(test.group)
+        assert cut in ([], [test.document[-1]])
+        assert not set(pool.document) & set(test.document)
         assert overlap(test, pool) == 0
 
 

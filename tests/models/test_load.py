@@ -198,3 +198,40 @@ def test_a_name_of_the_hub_loads_from_its_cache_without_a_connection(bert_folder
     environment = os.environ | {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     found = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert found.stdout.split() == ["team/tiny", "32", "2"], found.stderr
+
+
+@pytest.mark.parametrize("kind", ["ModernBert", "DistilBert", "Roberta", "Llama"])
+def test_the_frozen_prefix_gives_what_the_whole_model_gives(kind: str, bert_folder: Path) -> None:
+    """Architectures differ in what their loop asks of a layer and in what a layer returns."""
+    import transformers
+
+    from surefoot.models.predict import encode_inputs, predict
+
+    words = load(bert_folder)
+    sizes = {
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "intermediate_size": 48,
+        "max_position_embeddings": 64,
+    }
+    if kind == "DistilBert":
+        sizes = {
+            "vocab_size": 64,
+            "dim": 32,
+            "n_layers": 3,
+            "n_heads": 2,
+            "hidden_dim": 48,
+            "max_position_embeddings": 64,
+        }
+    config = getattr(transformers, f"{kind}Config")(**sizes, pad_token_id=0)
+    torch.manual_seed(0)
+    backbone = getattr(transformers, f"{kind}Model")(config)
+    model = Model(backbone, dim=32, processor=words.processor, classes=("a", "b"))
+    encoded = encode_inputs(model, examples(12).inputs, "text")
+    whole = predict(model, encoded, precision="float32").features
+    assert len(model.layers) == 3
+    for depth in (1, 2):
+        model.freeze(depth)
+        np.testing.assert_allclose(predict(model, encoded, precision="float32").features, whole, atol=1e-5)

@@ -16,6 +16,8 @@ from surefoot.models.predict import encode_inputs, predict
 from surefoot.registry import methods
 from surefoot.tune.checkpoint import Checkpoint
 from surefoot.tune.fit import Fit
+from surefoot.tune.folder import claim
+from surefoot.tune.identity import identity
 
 SMALL = {"epochs": 2, "batch_size": 8, "precision": "float32", "optimizer": {"name": "adamw", "lr": 1e-3}}
 
@@ -95,9 +97,9 @@ def resumed_at(step: int, recipe: Recipe, model: Model, folder: Path) -> Model:
                 raise Stop
 
     with pytest.raises(Stop):
-        Fit(recipe, model, examples(40)).run(checkpoint=Once(folder / "checkpoint.safetensors"))
+        Fit(recipe, model, examples(40)).run(checkpoint=Once(folder / "checkpoint"))
     fit = Fit(recipe, model, examples(40))
-    trained = fit.run(checkpoint=Checkpoint(folder / "checkpoint.safetensors"))
+    trained = fit.run(checkpoint=Checkpoint(folder / "checkpoint"))
     assert fit.history.resumed_at == step
     return trained
 
@@ -105,13 +107,14 @@ def resumed_at(step: int, recipe: Recipe, model: Model, folder: Path) -> Model:
 def test_a_checkpoint_of_another_training_is_not_used(tiny_bert: Model, tmp_path: Path) -> None:
     resumed_at(2, small(epochs=1), tiny_bert, tmp_path)
     fit = Fit(small(epochs=1), tiny_bert, examples(40), seed=1)
-    fit.run(checkpoint=Checkpoint(tmp_path / "checkpoint.safetensors"))
+    fit.run(checkpoint=Checkpoint(tmp_path / "checkpoint"))
     assert fit.history.resumed_at == 0
 
 
 def test_a_damaged_checkpoint_starts_over(tiny_bert: Model, tmp_path: Path) -> None:
-    path = tmp_path / "checkpoint.safetensors"
-    path.write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{broken")
+    path = tmp_path / "checkpoint"
+    path.mkdir()
+    (path / "state.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{broken")
     fit = Fit(small(epochs=1), tiny_bert, examples(40))
     fit.run(checkpoint=Checkpoint(path))
     assert fit.history.resumed_at == 0
@@ -229,12 +232,90 @@ def test_an_unfinished_run_is_not_overwritten_by_another(tiny_bert: Model, tmp_p
     recipe, other = small(epochs=1), small(epochs=1, batch_size=4)
     fit = Fit(recipe, tiny_bert, examples(40))
     out = tmp_path / "run"
-    out.mkdir()
+    assert not claim(out, identity(fit))
     (out / "recipe.yaml").write_text(recipe.to_yaml())
-    checkpoint = Checkpoint(out / "checkpoint.safetensors")
+    checkpoint = Checkpoint(out / "checkpoint")
     checkpoint.restore(fit)
     checkpoint.save(fit)
     with pytest.raises(RunError, match="not finished"):
         other.fit(tiny_bert, examples(40), out=out)
     assert (out / "recipe.yaml").read_text() == recipe.to_yaml()
     assert recipe.fit(tiny_bert, examples(40), out=out).folder == out
+
+
+def test_l2_sp_holds_the_backbone_and_not_the_head(tiny_bert: Model) -> None:
+    fit = Fit(small(epochs=1, objectives={"l2_sp": {"weight": 1, "alpha": 2.0, "beta": 0.5}}), tiny_bert, examples(16))
+    with torch.no_grad():
+        for parameter in fit.trained.values():
+            parameter.add_(0.1)
+    fit._closure(np.arange(8), 0)(True)
+    head = fit.trained["head.weight"]
+    torch.testing.assert_close(head.grad, 0.5 * head.detach())
+    layer = fit.trained["backbone.encoder.layer.0.output.dense.weight"]
+    start = tiny_bert.state_dict()["backbone.encoder.layer.0.output.dense.weight"]
+    torch.testing.assert_close(layer.grad, 2.0 * (layer.detach() - start))
+
+
+def test_scores_are_added_to_a_run_and_labels_fit_its_logits(tiny_bert: Model, tmp_path: Path) -> None:
+    import json
+    from dataclasses import replace
+
+    import pyarrow.parquet as pq
+
+    recipe = small(epochs=1)
+    run = recipe.fit(tiny_bert, examples(40), out=tmp_path / "run")
+    run.evaluate({"first": examples(20, 1)})
+    second = examples(20, 2)
+    # The same sentences, from a source that lists its classes the other way round.
+    turned = replace(second, classes=("positive", "negative"), labels=1 - second.labels)
+    again = recipe.fit(tiny_bert, examples(40), out=tmp_path / "run")
+    assert again.history.steps == run.history.steps
+    again.evaluate({"second": turned})
+    again.evaluate({})
+    assert set(json.loads((tmp_path / "run" / "metrics.json").read_text())) == {"first", "second"}
+    table = pq.read_table(tmp_path / "run" / "predictions.parquet").to_pandas()
+    rows = table[table["split"] == "second"]
+    assert (rows["label"].to_numpy() == second.labels).all()
+    assert len(table) == 40
+
+
+def test_somebodys_recipe_is_not_taken_for_a_run(tiny_bert: Model, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("epochs: 1  # mine\n")
+    with pytest.raises(RunError, match="holds no run"):
+        small(epochs=1).fit(tiny_bert, examples(16), out=tmp_path)
+    assert (tmp_path / "recipe.yaml").read_text() == "epochs: 1  # mine\n"
+
+
+def test_frozen_layers_stay_in_eval_mode_also_without_the_cache(tiny_bert: Model) -> None:
+    fit = Fit(
+        small(epochs=1, selection={"name": "top_layers", "k": 1}, objectives={"cross_entropy": 1, "smart": 1}),
+        tiny_bert,
+        examples(16),
+    )
+    fit.model.train()
+    assert not any(module.training for module in fit.model.layers[0].modules())
+    assert fit.model.layers[1].training
+
+
+def test_example_weights_reach_the_probe(tiny_bert: Model) -> None:
+    plain, weighted = examples(64), examples(64, weight=np.linspace(0.0, 2.0, 64))
+    heads = [
+        Recipe.named("linear_probe", precision="float32").fit(tiny_bert, each).model.head.weight
+        for each in (plain, weighted)
+    ]
+    assert not torch.allclose(*heads)
+
+
+def test_modules_of_equal_weights_and_other_code_do_not_share_features() -> None:
+    from torch import nn
+
+    from surefoot.data.examples import Examples
+
+    rng = np.random.default_rng(0)
+    train = Examples(rng.normal(size=(40, 3)), rng.integers(0, 2, 40), ("a", "b"), modality="features", source="made")
+    heads = []
+    for activation in (nn.ReLU(), nn.Tanh()):
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Linear(3, 5), activation, nn.Linear(5, 4))
+        heads.append(Recipe.named("linear_probe").fit(Model.from_module(module, dim=4), train).model.head.weight)
+    assert not torch.allclose(*heads)

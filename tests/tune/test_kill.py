@@ -1,8 +1,9 @@
-"""SIGKILL at random moments of training and writing: the rerun ends with the same bytes."""
+"""SIGKILL at random moments of training and writing: the rerun goes on from a checkpoint and ends with the same bytes."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import random
 import signal
@@ -11,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+KILLS = 10
+# A checkpoint after every step, so that many of the kills fall into its writing; each says that it was written.
 SCRIPT = """
 import sys, torch
 sys.path.insert(0, sys.argv[3])
@@ -19,49 +22,75 @@ from conftest import examples
 from surefoot import Recipe, load
 from surefoot.tune import run
 from surefoot.tune.checkpoint import Checkpoint
-run.Checkpoint = lambda path: Checkpoint(path, every=0.0)  # after every step: many of the kills fall into the writing
-print("ready", flush=True)
-recipe = Recipe(epochs=12, batch_size=4, precision="float32", optimizer={"name": "sam"}, objectives={"cross_entropy": 1, "elr": 0.5})
+
+class Loud(Checkpoint):
+    def restore(self, fit):
+        begin = super().restore(fit)
+        print("begin", begin, flush=True)
+        return begin
+    def save(self, fit):
+        super().save(fit)
+        print("saved", flush=True)
+
+run.Checkpoint = lambda path: Loud(path, every=0.0)
+objectives = {"cross_entropy": 1, "elr": 0.5}
+recipe = Recipe(epochs=12, batch_size=4, precision="float32", optimizer={"name": "sam"}, objectives=objectives)
 recipe.fit(load(sys.argv[1]), examples(160), out=sys.argv[2])
 """
 
 
-def start(model: Path, out: Path) -> subprocess.Popen:
-    tests = str(Path(__file__).parents[1])
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(model), str(out), tests],
-        stdout=subprocess.PIPE,
-        env=os.environ | {"SUREFOOT_CACHE": str(out.parent / "cache")},
-    )
+def start(model: Path, out: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", SCRIPT, str(model), str(out), str(Path(__file__).parents[1])]
+    environment = os.environ | {"SUREFOOT_CACHE": str(out.parent / "cache")}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
 
 
 def digest(out: Path) -> dict[str, str]:
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted((out / "model").glob("*.safetensors"))
-    }
+    files = sorted((out / "model").glob("*.safetensors"))
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def test_ten_kills_change_nothing(bert_folder: Path, tmp_path: Path) -> None:
-    begun = time.monotonic()
-    undisturbed = start(bert_folder, tmp_path / "whole")
-    undisturbed.stdout.readline()  # type: ignore[union-attr]
-    ready = time.monotonic()
-    assert undisturbed.wait() == 0
-    length = time.monotonic() - ready
-    assert time.monotonic() - begun < 120
+    assert start(bert_folder, tmp_path / "whole").communicate()[0].startswith("begin 0\n")
     rng = random.Random(0)
-    kills = 0
-    for _ in range(40):
+    begins = []
+    for kill in range(KILLS + 1):
         process = start(bert_folder, tmp_path / "killed")
-        process.stdout.readline()  # type: ignore[union-attr]
-        time.sleep(rng.uniform(0.0, length / 4))
-        if process.poll() is None and kills < 10:
+        assert process.stdout is not None
+        begins.append(int(process.stdout.readline().split()[1]))
+        if kill < KILLS:
+            for _ in range(rng.randrange(1, 30)):
+                assert process.stdout.readline() == "saved\n"
+            time.sleep(rng.uniform(0.0, 0.02))
             process.send_signal(signal.SIGKILL)
-            kills += 1
-        if process.wait() == 0:
-            break
-    assert kills == 10
+            process.wait()
+            assert not (tmp_path / "killed" / "model").exists()
+        else:
+            assert process.communicate() is not None
+            assert process.returncode == 0
+    assert begins[0] == 0
+    assert all(later > earlier for earlier, later in itertools.pairwise(begins)), begins
     assert digest(tmp_path / "killed") == digest(tmp_path / "whole")
     left = [path.name for path in (tmp_path / "killed").iterdir() if path.name.startswith(".")]
     assert left == [], "nothing half-written stays behind"
+
+
+def test_kills_while_the_model_is_written(bert_folder: Path, tmp_path: Path) -> None:
+    """After the last step nothing but the writing of the run is left: kills there lose nothing either."""
+    start(bert_folder, tmp_path / "whole").communicate()
+    for delay in (0.0, 0.005, 0.01, 0.02, 0.04):
+        process = start(bert_folder, tmp_path / "killed")
+        assert process.stdout is not None
+        for line in process.stdout:  # all the checkpoints; after the last one it is writing the model
+            if line.startswith("begin"):
+                left = 480 - int(line.split()[1])
+            left -= line.startswith("saved")
+            if left <= 0:
+                break
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    process = start(bert_folder, tmp_path / "killed")
+    process.communicate()
+    assert process.returncode == 0
+    assert digest(tmp_path / "killed") == digest(tmp_path / "whole")

@@ -56,7 +56,10 @@ def command(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
                 print(f"surefoot: {error}", file=sys.stderr)
                 raise typer.Exit(2) from None
             except KeyboardInterrupt:
-                print("surefoot: stopped; run the same command again to go on where it was", file=sys.stderr)
+                print(
+                    "surefoot: stopped; what `tune` had done is kept, and the same command goes on from there",
+                    file=sys.stderr,
+                )
                 raise typer.Exit(130) from None
 
         return guarded

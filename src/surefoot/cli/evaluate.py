@@ -25,16 +25,16 @@ def evaluate(
 
     Example: surefoot evaluate runs/first --data tweets=tweets.parquet
     """
+    from surefoot.assess.evaluate import evaluate as score
     from surefoot.cli.inputs import named_data, use_threads
     from surefoot.cli.show import Bars, metrics_table, out, print_json
     from surefoot.models.load import load
-    from surefoot.tune.run import check_run
-    from surefoot.tune.run import evaluate as score
+    from surefoot.tune.folder import check_run
 
     use_threads(threads)
     check_run(run)
     model = load(run, device=device)
-    sets = named_data(data, columns=column, classes=model.classes or None)
+    sets = named_data(data, option="--data", columns=column, classes=model.classes or None)
     with Bars() as bars:
         metrics = {name: score(model, examples, progress=bars, label=name)[1] for name, examples in sets.items()}
     if json:

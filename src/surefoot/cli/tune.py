@@ -92,15 +92,16 @@ def _changed(recipe: Any, *, lr: float | None, **fields: Any) -> Any:
 
     changes = {name: value for name, value in fields.items() if value is not None}
     if lr is not None:
-        optimizer = dict(recipe.optimizer)
-        innermost = optimizer
-        while "inner" in innermost:
-            innermost["inner"] = (
-                {"name": innermost["inner"]} if isinstance(innermost["inner"], str) else dict(innermost["inner"])
-            )
-            innermost = innermost["inner"]
-        if optimizer["name"] == "sam" and innermost is optimizer:
-            innermost["inner"] = innermost = {"name": "adamw"}
-        innermost["lr"] = lr
-        changes["optimizer"] = optimizer
+        changes["optimizer"] = _with_rate(recipe.optimizer, lr)
     return Recipe(**{**recipe.model_dump(), **changes}) if changes else recipe
+
+
+def _with_rate(spec: Any, lr: float) -> dict[str, Any]:
+    """The optimizer's spec with another learning rate, which belongs to the innermost of wrappers."""
+    from surefoot.registry import get
+    from surefoot.tune.optimizer import Wrapper
+
+    own: dict[str, Any] = {"name": spec} if isinstance(spec, str) else dict(spec)
+    if issubclass(get("optimizer", own["name"]).make, Wrapper):
+        return own | {"inner": _with_rate(own.get("inner", "adamw"), lr)}
+    return own | {"lr": lr}

@@ -14,7 +14,7 @@ from surefoot.errors import DataError, nearest
 Modality = Literal["text", "image", "features"]
 
 #: The optional columns: one value per example.
-EXTRAS = ("domain", "group", "ids", "weight")
+EXTRAS = ("domain", "group", "document", "ids", "weight")
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,9 @@ class Examples:
     """N inputs and what is known of each.
 
     `inputs`: a list of N strings; N images (a sequence of PIL images, or an array (N, H, W[, C])); or an array (N, F)
-    of floats. `labels`: (N,) int64, indices into `classes`; None where unknown. `domain`, `group`, `ids`: (N,) strings.
+    of floats. `labels`: (N,) int64, indices into `classes`; None where unknown. `domain`, `group`, `document`, `ids`: (N,) strings.
+    A `group` is what worst-group methods care about; a `document` is what examples of one source share, so that they
+    are not independent and intervals must not count them as if they were.
     `weight`: (N,) floats, none negative. `source`: where they come from, for messages. `label_texts`: a phrase that
     describes each class, for objectives that encode the labels.
     """
@@ -33,6 +35,7 @@ class Examples:
     modality: Modality = "text"
     domain: np.ndarray | None = None
     group: np.ndarray | None = None
+    document: np.ndarray | None = None
     ids: np.ndarray | None = None
     weight: np.ndarray | None = None
     source: str = "data"

@@ -29,7 +29,8 @@ def load_data(
     `source`: a path to .parquet, .csv, .tsv, .jsonl or .json (a list); a pandas DataFrame, a pyarrow Table, a
     `datasets.Dataset` or a list of dicts; or part of a known task, such as "reviews/movies/test".
     Columns: one of `text`, `image` (bytes, {"bytes", "path"}, or a path relative to the file) or `features` (a list of
-    numbers); `label`; and if there, `domain`, `group`, `weight`, `id`. `columns` renames: {"intent": "label"}.
+    numbers); `label`; and if there, `domain`, `group`, `document`, `weight`,
+    `id`. `columns` renames: {"intent": "label"}.
     `classes`: a model's classes, onto which the labels are mapped. `require_labels=False` lets labels be absent.
 
     Raises DataError, in one sentence with file, row and column, for anything that is not as it should be.
@@ -61,6 +62,7 @@ def _load(source: Any, columns: Mapping[str, str], require_labels: bool) -> Exam
         modality=modality,
         domain=check.check_names_column(table, "domain") if has("domain") else None,
         group=check.check_names_column(table, "group") if has("group") else None,
+        document=check.check_names_column(table, "document") if has("document") else None,
         ids=check.check_names_column(table, "id", unique=True) if has("id") else None,
         weight=check.check_weights(table, "weight") if has("weight") else None,
         source=table.source,

@@ -96,6 +96,7 @@ def _open(source: Path | str, *, name: str, max_length: int | None, pool: str | 
         pool = pool or card.get("pool") or ("cls" if _has_class_token(backbone) else "mean")
         processor = ImageProcessor(open_image_processor(source))
     model = Model(backbone, dim=dim, processor=processor, pool=pool, normalize=card.get("normalize", False), name=name)
+    model.precision = card.get("precision", "auto")
     restore_head(model, source, card)
     return model
 

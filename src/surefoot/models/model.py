@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from surefoot.errors import ModelError
 from surefoot.models.modes import evaluating
 from surefoot.models.pooling import pooling
+from surefoot.models.precision import Precision
 from surefoot.models.processor import FeatureProcessor, Processor
 from surefoot.tune.step import Batch, Output
 
@@ -24,6 +25,7 @@ class Model(nn.Module):
     normalize: whether f is scaled to unit length before the head.
     frozen: how many of the lowest layers do not train; they run in eval mode without gradient, and their output may
     come from a cache. `len(layers) + 1` means the whole backbone: then what is cached is f.
+    precision: of matrix products where nothing else is asked for; training sets it to the recipe's.
     The head always runs in float32: in bfloat16 two logits that differ by less than a percent would tie.
     """
 
@@ -46,6 +48,7 @@ class Model(nn.Module):
         self.name = name
         self.dim = dim
         self.frozen = 0
+        self.precision: Precision = "auto"
         self._pool = pooling(pool)
         self._stack = _find_layers(backbone)
         self._tuples = False
@@ -111,11 +114,13 @@ class Model(nn.Module):
             self._tuples = self._layers_return_tuples()
 
     def train(self, mode: bool = True) -> Model:
-        """Train mode for what trains. What runs below a frozen prefix stays in eval mode: its output is not used."""
+        """Train mode for what trains. A frozen prefix, and what runs below it, stays in eval mode."""
         super().train(mode)
         if mode and self.frozen > len(self.layers):
             self.backbone.eval()
         elif mode and self.frozen and self._stack:
+            for layer in self.layers[: self.frozen]:
+                layer.eval()
             for name, module in self.backbone.named_modules():
                 if name == self._stack[0]:
                     break
@@ -130,7 +135,7 @@ class Model(nn.Module):
     ) -> Output:
         """One pass. `embeddings` (B, T, D) replaces the input embeddings; then nothing comes from the cache."""
         prefix = batch.prefix
-        if prefix is None and self.frozen and embeddings is None:
+        if prefix is None and self.frozen and embeddings is None and not (hidden_states or attentions):
             prefix = self.run_prefix(batch, self.frozen)
         if prefix is not None and self.frozen > len(self.layers):
             features, extra = prefix, None
@@ -212,8 +217,8 @@ class Model(nn.Module):
             return
         path, parent, layers = self._stack
         attribute = path.split(".")[-1]
-        skip = _Pass(prefix, self._tuples)
-        parent._modules[attribute] = nn.ModuleList([skip] * self.frozen + list(layers)[self.frozen :])
+        skipped = [_Pass(prefix, self._tuples, layer) for layer in layers[: self.frozen]]
+        parent._modules[attribute] = nn.ModuleList([*skipped, *layers[self.frozen :]])
         try:
             yield
         finally:
@@ -244,9 +249,17 @@ class Model(nn.Module):
 class _Pass(nn.Module):
     """Stands where a frozen layer stood and hands on its cached output."""
 
-    def __init__(self, value: Tensor, tuples: bool) -> None:
+    def __init__(self, value: Tensor, tuples: bool, layer: nn.Module) -> None:
         super().__init__()
         self.value = (value,) if tuples else value
+        self.__dict__["layer"] = layer  # not registered: only asked for what it is like
+
+    def __getattr__(self, name: str) -> Any:
+        # Some architectures ask a layer what kind it is before they call it (ModernBERT's `attention_type`).
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.__dict__["layer"], name)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self.value

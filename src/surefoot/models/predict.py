@@ -47,12 +47,12 @@ def predict(
     model: Model,
     encoded: Encoded,
     *,
-    precision: Precision = "auto",
+    precision: Precision | None = None,
     advance: Callable[[int], None] = lambda examples: None,
 ) -> Prediction:
     """Run the model in eval mode over all examples. The same examples give the same bytes on the same machine and threads."""
     model.eval()
-    run = autocast(resolve(precision, model.device), model.device)
+    run = autocast(resolve(precision or model.precision, model.device), model.device)
     count = len(encoded.lengths)
     features = np.empty((count, model.dim), dtype=np.float32)
     logits = np.empty((count, model.head.out_features), dtype=np.float32)

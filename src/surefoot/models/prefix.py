@@ -16,8 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import transformers
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialise
 from torch import Tensor
 
 from surefoot.assets import cache_folder
@@ -63,8 +65,11 @@ def cached_prefix(
 ) -> Prefix | None:
     """The prefix of every example at `depth`, from memory, disk or computed now; None where it would be too large.
 
-    Images are cached as features alone: their hidden states are hundreds of tokens each.
+    Images are cached as features alone: their hidden states are hundreds of tokens each. Plain modules are not cached:
+    their weights do not say what their code does with them.
     """
+    if not hasattr(model.backbone, "config"):
+        return None
     whole = depth > len(model.layers)
     tokens = len(encoded.lengths) if whole else int(encoded.lengths.sum())
     if tokens * model.dim * dtype.itemsize > MOST_BYTES or not (whole or model.processor.modality == "text"):
@@ -96,8 +101,12 @@ def _key(model: Model, encoded: Encoded, depth: int, dtype: torch.dtype) -> str:
                 else str(tensor.item()).encode()
             )
     attention = getattr(getattr(model.backbone, "config", None), "_attn_implementation", None)
+    config = model.backbone.config.to_json_string()  # type: ignore[union-attr,operator]
     facts = (
         GENERATION,
+        repr(model.backbone),
+        config,
+        transformers.__version__,
         encoded.fingerprint,
         depth,
         dtype,
@@ -161,6 +170,6 @@ def _write(path: Path, states: Tensor) -> None:
             used -= others[0].stat().st_size
             others.pop(0).unlink(missing_ok=True)
         with atomic_write(path) as partial:
-            save_file({"states": states}, partial)
+            partial.write_bytes(serialise({"states": states}))  # save_file would leave its own temporary files
     except Exception:
         pass

@@ -133,7 +133,7 @@ class ImageProcessor:
         self.processor = processor
 
     def encode(self, inputs: Any, *, max_length: int | None = None) -> EncodedImages:
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(self.processor.to_json_string().encode())
         for image in inputs:
             digest.update(np.asarray(image).tobytes())
         return EncodedImages(inputs, self.processor, digest.hexdigest())

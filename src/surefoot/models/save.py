@@ -20,10 +20,7 @@ def save(model: Model, folder: Path) -> None:
     Everything is written to a temporary folder first; a killed process leaves the old folder or none.
     Raises ModelError for a plain module (`Model.from_module`): there is no class to open it with elsewhere.
     """
-    if not hasattr(model.backbone, "save_pretrained"):
-        raise ModelError(
-            f"`{model.name}` is a plain module: only transformers models are saved; keep its state_dict with safetensors instead"
-        )
+    check_saveable(model)
     with atomic_folder(folder) as partial:
         model.backbone.save_pretrained(partial)  # type: ignore[operator]
         model.processor.save(partial)
@@ -34,8 +31,17 @@ def save(model: Model, folder: Path) -> None:
             "classes": list(model.classes),
             "pool": model.pool,
             "normalize": model.normalize,
+            "precision": model.precision,
         }
         if model.processor.modality == "text":
             card["max_length"] = model.processor.max_length  # type: ignore[attr-defined]
             write_conventions(model, partial, card["max_length"])
         write_json(partial / CARD, card)
+
+
+def check_saveable(model: Model) -> None:
+    """ModelError for a plain module: asked before hours of training, not after."""
+    if not hasattr(model.backbone, "save_pretrained"):
+        raise ModelError(
+            f"`{model.name}` is a plain module: only transformers models are saved; keep its state_dict with safetensors instead"
+        )

@@ -1,8 +1,9 @@
-"""Checkpoints: everything that a killed training needs to go on and end with the same bytes, in one safetensors file."""
+"""Checkpoints: everything that a killed training needs to go on and end with the same bytes, in safetensors."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +14,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from surefoot.files import atomic_write
+from surefoot.files import atomic_folder, clean
+from surefoot.tune.identity import identity
 
 if TYPE_CHECKING:
     from surefoot.tune.fit import Fit
+
+
+STATE = "state.safetensors"
 
 
 class Checkpoint:
@@ -25,23 +30,14 @@ class Checkpoint:
     def __init__(self, path: Path, *, every: float = 30.0) -> None:
         self.path = path
         self.every = every
-        self._identity: str | None = None
+        self._identity: dict[str, str] = {}
         self._last = time.monotonic()
-
-    @property
-    def owner(self) -> str | None:
-        """The identity of the training that left a checkpoint here; None if there is none, or only a damaged one."""
-        try:
-            with safe_open(self.path, framework="pt") as file:
-                return str(json.loads(file.metadata()["facts"])["identity"])
-        except (OSError, SafetensorError, KeyError, ValueError):
-            return None
 
     def restore(self, fit: Fit) -> int:
         """The step to go on from: 0 if there is no checkpoint of this training (or only a damaged one)."""
-        self._identity = fit.identity
+        self._identity = identity(fit)
         try:
-            with safe_open(self.path, framework="pt") as file:
+            with safe_open(self.path / STATE, framework="pt") as file:
                 facts = json.loads(file.metadata()["facts"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         except (OSError, SafetensorError, KeyError, ValueError):
@@ -49,7 +45,7 @@ class Checkpoint:
         if facts["identity"] != self._identity:
             return 0
         state = inflate(facts["tree"], tensors)
-        live = {**fit.trained, **dict(fit.model.named_buffers())}
+        live = _moving(fit)
         with torch.no_grad():
             for name, value in state["model"].items():
                 live[name].copy_(value)
@@ -65,7 +61,7 @@ class Checkpoint:
             self._last = time.monotonic()
 
     def save(self, fit: Fit) -> None:
-        live = {**fit.trained, **dict(fit.model.named_buffers())}
+        live = _moving(fit)
         state = {
             "model": {name: value.detach() for name, value in live.items()},
             "loss": fit.loss.state_dict(),
@@ -75,8 +71,21 @@ class Checkpoint:
         tensors: dict[str, Tensor] = {}
         tree = flatten(state, tensors)
         facts = {"identity": self._identity, "step": fit.history.steps, "tree": tree}
-        with atomic_write(self.path) as partial:
-            save_file(tensors, partial, metadata={"facts": json.dumps(facts)})
+        # A folder, because safetensors has temporary files of its own beside the one it writes.
+        with atomic_folder(self.path) as partial:
+            save_file(tensors, partial / STATE, metadata={"facts": json.dumps(facts)})
+
+    def remove(self) -> None:
+        """Forget it, and what a kill left of one."""
+        clean(self.path)
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _moving(fit: Fit) -> dict[str, Tensor]:
+    """What training changes in the model: the parameters that train, and the buffers that a model saves."""
+    frozen = {name for name, parameter in fit.model.named_parameters() if not parameter.requires_grad}
+    live = fit.model.state_dict(keep_vars=True)
+    return {name: value for name, value in live.items() if name not in frozen}
 
 
 def flatten(value: Any, tensors: dict[str, Tensor], path: str = "") -> Any:

@@ -6,13 +6,11 @@ goes on exactly as one that was never stopped, and no random state has to be sav
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +24,7 @@ from surefoot.models.model import Model
 from surefoot.models.precision import autocast, resolve
 from surefoot.models.predict import encode_inputs, predict
 from surefoot.models.prefix import Prefix, cached_prefix
+from surefoot.models.processor import TextProcessor
 from surefoot.progress import Progress, Silent
 from surefoot.registry import get
 from surefoot.tune.build import build, build_optimizer
@@ -35,7 +34,8 @@ from surefoot.tune.loss import Loss
 from surefoot.tune.objective import Context
 from surefoot.tune.recipe import Recipe, steps_of
 from surefoot.tune.schedule import rate_factor
-from surefoot.tune.seeds import SELECTION, STEP, seed_of
+from surefoot.tune.seeds import EPOCH, SELECTION, STEP, seed_of
+from surefoot.tune.selections import head_names
 from surefoot.tune.step import Batch, Output, Step
 
 
@@ -126,9 +126,10 @@ class Fit:
             group_names=names,
             label_inputs=label_inputs,
             steps=max(self.total, 1),
+            head_names=frozenset(head_names(self.model)),
         )
-        self.loss.to(self.device)
         self.loss.setup(context)
+        self.loss.to(self.device)
         extra = [parameter for parameter in self.loss.parameters() if parameter.requires_grad]
         self.optimizer = build_optimizer(recipe.optimizer, [*self.trained.values(), *extra])
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -158,9 +159,8 @@ class Fit:
             self.history.notes.append(
                 f"the frozen layers are run in every step, not cached: {', '.join(f'`{name}`' for name in blockers)} changes or reads what they see"
             )
-            return None
         self.model.freeze(depth)
-        if not self.recipe.cache:
+        if blockers or not self.recipe.cache:
             return None
         advance = self.progress.start("frozen layers", len(self.train_set))
         return cached_prefix(
@@ -197,7 +197,7 @@ class Fit:
         per_epoch = epoch_steps(len(self.train_set), self.recipe.batch_size)
         for epoch in range(begin // per_epoch, math.ceil(self.total / per_epoch)):
             batches = training_batches(
-                self.encoded.lengths, self.recipe.batch_size, np.random.default_rng([self.seed, epoch])
+                self.encoded.lengths, self.recipe.batch_size, np.random.default_rng(seed_of(self.seed, EPOCH, epoch))
             )
             first = epoch * per_epoch
             yield from batches[max(begin - first, 0) : self.total - first]
@@ -252,30 +252,12 @@ class Fit:
             merge = get("merge", spec["name"]).make(**{key: value for key, value in spec.items() if key != "name"})
             self.model.load_state_dict(merge([self.model.state_dict()], self.base))
         self.model.frozen = 0
+        self.model.precision = self.recipe.precision
+        if self.recipe.max_length is not None and isinstance(self.model.processor, TextProcessor):
+            # What was never trained on is not read later: evaluation, here or from the saved folder, cuts as training did.
+            limit = min(self.recipe.max_length, self.model.processor.max_length)
+            self.model.processor.max_length = limit
         for parameter in self.model.parameters():
             parameter.requires_grad_(True)
             parameter.grad = None
         return self.model.eval()
-
-    @property
-    def identity(self) -> str:
-        """Equal for trainings that end with the same bytes: recipe, data, model, seed, threads, versions."""
-        digest = hashlib.sha256()
-        for name, value in self.model.state_dict().items():
-            digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-        train = self.train_set
-        columns = [None if column is None else column.tobytes() for column in (train.group, train.weight)]
-        names = (train.classes, train.label_texts)
-        facts: tuple[Any, ...] = (
-            self.recipe.fingerprint,
-            self.encoded.fingerprint,
-            self.labels.numpy().tobytes(),
-            names,
-            columns,
-            self.seed,
-            torch.get_num_threads(),
-            torch.__version__,
-            str(self.dtype),
-        )
-        digest.update(repr(facts).encode())
-        return digest.hexdigest()

@@ -37,7 +37,7 @@ def start_head(
         torch.manual_seed(seed_of(seed, HEAD))
         model.head.reset_parameters()
     elif recipe.head == "probe":
-        fit_probe(model, _features(model, recipe, encoded, progress), np.asarray(train.labels))
+        fit_probe(model, _features(model, recipe, encoded, progress), np.asarray(train.labels), weight=train.weight)
 
 
 def _features(model: Model, recipe: Recipe, encoded: Encoded, progress: Progress) -> np.ndarray:

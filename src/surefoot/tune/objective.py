@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -217,6 +217,3 @@ def one_of(name: str, value: str, options: Sequence[str]) -> str:
 def needs_of(objectives: Iterable[Objective]) -> frozenset[str]:
     """The union of what objectives need."""
     return frozenset[str]().union(*(objective.needs for objective in objectives))
-
-
-Hyperparameters = dict[str, Any]

@@ -2,7 +2,7 @@
 
     name: lp-ft
     head: probe
-    objectives: {cross_entropy: 1.0, smart: {weight: 0.5, radius: 1.0e-5}}
+    objectives: {cross_entropy: 1.0, smart: {weight: 0.5, epsilon: 1.0e-5}}
     optimizer: {name: sam, rho: 0.05, inner: {name: adamw, lr: 5.0e-5}}
     selection: {name: top_layers, k: 2}
     epochs: 2
@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -26,6 +25,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from surefoot.errors import RecipeError, SurefootError, nearest
 from surefoot.registry import methods
+from surefoot.tune.recipes import read, read_yaml
 
 if TYPE_CHECKING:
     from surefoot.data.examples import Examples
@@ -34,15 +34,6 @@ if TYPE_CHECKING:
     from surefoot.tune.run import Run
 
 Spec = dict[str, Any]
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which `5e-5` is a number, as in YAML 1.2; PyYAML follows 1.1, to which it is a text."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
 
 
 def _spec(value: Any) -> Spec:
@@ -152,8 +143,6 @@ class Recipe(BaseModel):
     @classmethod
     def named(cls, name: str, **changes: Any) -> Recipe:
         """The registered recipe of that name with some fields changed: `Recipe.named("lp_ft", epochs=3)`."""
-        from surefoot.tune.recipes import read
-
         return cls(**{**read(name), **changes})
 
     @classmethod
@@ -163,7 +152,7 @@ class Recipe(BaseModel):
         if path.suffix not in (".yaml", ".yml"):
             return cls.named(str(source))
         try:
-            fields = yaml.load(path.read_text("utf8"), _Loader)
+            fields = read_yaml(path)
         except FileNotFoundError:
             raise RecipeError(
                 f"{path}: no such recipe file: give a YAML file or a name ({nearest('', [m.name for m in methods('recipe')])})"
@@ -230,4 +219,4 @@ def _sentence(error: ValidationError, fields: Mapping[str, Any]) -> str:
 
 def steps_of(recipe: Recipe, batches_per_epoch: int) -> int:
     """Optimizer steps of the whole training; a fraction of an epoch rounds up."""
-    return math.ceil(recipe.epochs * batches_per_epoch)
+    return math.ceil(recipe.epochs * batches_per_epoch - 1e-9)

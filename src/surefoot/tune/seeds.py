@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 #: What a seed is for, so that two uses in one training never share a stream.
-HEAD, SELECTION, STEP = 1, 2, 3
+HEAD, SELECTION, STEP, EPOCH = 1, 2, 3, 4
 
 
 def seed_of(*parts: int) -> int:

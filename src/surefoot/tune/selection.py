@@ -14,8 +14,8 @@ class Selection:
     """Decides what trains. Constructor arguments are validated there; `apply` sees the model.
 
     `apply` sets `requires_grad` on every parameter and may wrap modules (LoRA, Mixout); `finish` folds whatever was
-    wrapped back into plain weights, so that a saved model opens anywhere. `frozen_layers` says how many of the lowest
-    layers run the same for every step: their output can be cached.
+    wrapped back into plain weights, so that a saved model opens anywhere. Layers below the lowest that
+    trains run the same in every step, and their output is cached.
     """
 
     #: whether selected parameters go through wrappers that another wrapping selection would not survive.

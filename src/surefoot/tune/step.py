@@ -46,7 +46,7 @@ class Output:
 class Step:
     """One minibatch of training. `output` is one forward pass, made on first use and shared by all objectives.
 
-    `progress` runs from 0 to 1 over the training; `generator` is seeded by (seed, step, pass), so that an
+    `progress` runs from 0 to 1 over the training; `generator` is seeded by (seed, step), so that an
     objective that draws noise draws the same noise again after a resume and in both passes of SAM.
     """
 

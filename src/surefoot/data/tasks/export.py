@@ -34,7 +34,13 @@ def write_examples(examples: Examples, path: str | Path) -> None:
     columns: dict[str, Any] = {examples.modality: _cells(examples)}
     if examples.labels is not None:
         columns["label"] = [examples.classes[index] for index in examples.labels]
-    for name, column in {"domain": "domain", "group": "group", "id": "ids", "weight": "weight"}.items():
+    for name, column in {
+        "domain": "domain",
+        "group": "group",
+        "document": "document",
+        "id": "ids",
+        "weight": "weight",
+    }.items():
         values = getattr(examples, column)
         if values is not None:
             columns[name] = values.tolist()

@@ -45,7 +45,7 @@ def rated_sentences(name: str) -> list[tuple[str, float, str]]:
 def reviews_domain(name: str) -> Examples:
     """All sentences of a domain, each text once (its first occurrence), in the file's order.
 
-    `ids` are "DOMAIN/ID". `group` is the document: for Amazon and the NYT the part of the id before the underscore,
+    `ids` are "DOMAIN/ID". `document`: for Amazon and the NYT the part of the id before the underscore,
     elsewhere the sentence itself.
     """
     first: dict[str, tuple[str, float]] = {}
@@ -57,7 +57,7 @@ def reviews_domain(name: str) -> Examples:
         labels=np.array([int(rating > 0) for _, rating in first.values()], dtype=np.int64),
         classes=CLASSES,
         domain=np.full(len(first), name),
-        group=np.array([each.partition("_")[0] for each in ids]),
+        document=np.array([each.partition("_")[0] for each in ids]),
         ids=np.array(ids),
         source=f"reviews/{name}",
         label_texts=LABEL_TEXTS,
@@ -82,7 +82,7 @@ def load(*, seed: int = 0, train_size: int | None = None, test_size: int | None 
         else:
             pools[name] = replace(examples.take(rest), source=f"reviews/{name}/pool")
     check_size("reviews/train", train_size, len(held) - VALIDATION_SIZE)
-    home = replace(reviews_domain(HOME), group=None)  # a movie sentence stands alone: its document says nothing
+    home = replace(reviews_domain(HOME), document=None)  # a movie sentence stands alone
     validation = replace(home.take(held[:VALIDATION_SIZE]), source="reviews/validation")
     train = replace(home.take(held[VALIDATION_SIZE : VALIDATION_SIZE + train_size]), source="reviews/train")
     return Task(train, validation, tests, HOME, LABEL_TEXTS, pools)
@@ -90,8 +90,8 @@ def load(*, seed: int = 0, train_size: int | None = None, test_size: int | None 
 
 def _documents_first(examples: Examples, size: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Positions of `size` sentences in whole, shuffled documents (the last one cut), and of all untouched documents."""
-    assert examples.group is not None
-    documents, which = np.unique(examples.group, return_inverse=True)
+    assert examples.document is not None
+    documents, which = np.unique(examples.document, return_inverse=True)
     rank = np.empty(len(documents), dtype=np.int64)
     rank[generator.permutation(len(documents))] = np.arange(len(documents))
     order = np.argsort(rank[which], kind="stable")

@@ -31,7 +31,7 @@ class Hinge(Objective):
 
     z: logits (B, C); y: labels (B,). Gives (B,) in units of the logits.
 
-    margin: by how much the right logit should lead, above 0; 1 as in both papers and in AutoFT.
+    margin: by how much the right logit should lead, above 0; 1 as in AutoFT.
     violations: "sum" over the wrong classes (Weston and Watkins; what AutoFT's code does, the default) or "max"
     (Crammer and Singer). With two classes they are the same.
 

@@ -65,7 +65,7 @@ class Mixout(Selection):
 
     p: 0.7, the least that the paper found best on small data (0.7 to 0.9); 0 is plain fine-tuning to the bit.
     layers: only the so many top blocks train, as in `top_layers`; None for everything. The mask comes from torch's
-    global random state. W0 costs the memory of the weights once more and is never saved.
+    global random state. W0 costs the memory of the weights once more and is not saved.
     Raises RecipeError if no linear weight trains.
 
     >>> Mixout(p=0.9)
