@@ -7,6 +7,7 @@ from pathlib import Path
 
 from surefoot.data.examples import Examples
 from surefoot.data.load import load_data
+from surefoot.data.tasks import is_task
 from surefoot.errors import DataError
 
 
@@ -18,7 +19,8 @@ def named_data(
     for value in values:
         name, sign, source = value.partition("=")
         if not sign:
-            name, source = Path(value).stem, value
+            # A part of a task has no file name: `reviews/tweets/test` is called what it is called.
+            name, source = (value if is_task(value) and not Path(value).exists() else Path(value).stem), value
         if not name or not source:
             raise DataError(f"{option} {value}: write it as NAME=FILE, such as {option} tweets=tweets.parquet")
         if name in found:
