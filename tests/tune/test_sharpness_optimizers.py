@@ -96,7 +96,7 @@ def inner(parameters) -> AdamW:
         ({"name": "tram", "logit_scale": 0.0}, {"name": "tram", "logit_scale": 10.0}, inner),
         ({"name": "tram", "logit_scale": 0.0, "target": "start"}, {"name": "tram", "target": "start"}, inner),
     ],
-    ids=str,
+    ids=lambda each: str(each) if isinstance(each, dict) else "around",
 )
 def test_limits(without, with_it, base):
     expected = trained(base)
