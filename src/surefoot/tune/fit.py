@@ -35,7 +35,7 @@ from surefoot.tune.objective import Context
 from surefoot.tune.optimizer import Passes
 from surefoot.tune.recipe import Recipe, steps_of
 from surefoot.tune.rehearsal import Rehearsal
-from surefoot.tune.schedule import rate_factor
+from surefoot.tune.schedule import set_rates
 from surefoot.tune.seeds import EPOCH, SELECTION, STEP, seed_of
 from surefoot.tune.selection import Selection
 from surefoot.tune.selections import head_names
@@ -199,8 +199,7 @@ class Fit:
         self.loss.train()
         for index in self._batches(begin):
             started = time.perf_counter()
-            for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
-                group["lr"] = rate * rate_factor(recipe.schedule, self.history.steps, self.total, warmup=recipe.warmup)
+            self.set_rates()
             self.history.losses.append(float(self.optimizer.step(self._closure(index, self.history.steps))))
             self.history.steps += 1
             self.history.seconds += time.perf_counter() - started
@@ -211,6 +210,12 @@ class Fit:
             if after_epoch and self.history.steps % per_epoch == 0 and self.history.steps < self.total:
                 after_epoch(self.history.steps // per_epoch)
         return self._finish(self.model)
+
+    def set_rates(self) -> None:
+        """Give the optimizer the learning rate (and momentum) of the step that comes next."""
+        recipe = self.recipe
+        groups, rates = self.optimizer.param_groups, self.base_rates
+        set_rates(groups, rates, recipe.schedule, self.history.steps, self.total, warmup=recipe.warmup)
 
     def snapshot(self) -> Model:
         """What `run` would return if training ended here; training goes on unchanged."""

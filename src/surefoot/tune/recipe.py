@@ -74,7 +74,8 @@ class Recipe(BaseModel):
     `random` (uniform, torch's default for a linear layer), `zero`, or `keep` (the head that the model brings).
     objectives: names with weights and options; their weighted sum is the loss. reducer: how per-example losses become
     a scalar. after: what is done to the trained weights. epochs: passes over the data (0 trains nothing: a probe).
-    schedule: of the learning rate after `warmup` (a fraction of the steps): `linear` to zero, `cosine`, `constant`.
+    schedule: of the learning rate after `warmup` (a fraction of the steps): `linear` to zero, `cosine`, `constant`;
+    `one_cycle` and `one_cycle_cosine`, which rise for that fraction and move the momentum too (see `schedule.py`).
     clip: gradient norm, None for none. max_length: tokens read of a text. precision: of matrix products.
     Defaults (AdamW 5e-5, 2 epochs of batches of 32, linear decay) are the usual ones for encoders of this size.
     """
@@ -92,7 +93,7 @@ class Recipe(BaseModel):
     after: list[MethodSpec] = Field(default=[])
     epochs: float = Field(default=2, ge=0, le=1000)
     batch_size: int = Field(default=32, ge=1, le=65536)
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    schedule: Literal["linear", "cosine", "constant", "one_cycle", "one_cycle_cosine"] = "linear"
     warmup: float = Field(default=0.0, ge=0, lt=1)
     clip: float | None = Field(default=None, gt=0)
     max_length: int | None = Field(default=None, ge=4)
@@ -133,6 +134,10 @@ class Recipe(BaseModel):
             )
         del reducer
         build("selection", self.selection)
+        if self.schedule == "one_cycle" and self.warmup > 0.5:
+            raise RecipeError(
+                f"`warmup` is {self.warmup}: `one_cycle` rises and falls for that share of the steps each, so it must be 0.5 at most"
+            )
         build_optimizer(self.optimizer, None)
         for spec in self.after:
             build("merge", spec)
