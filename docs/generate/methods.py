@@ -22,14 +22,22 @@ KINDS = {
     "optimizer": ("Optimizers", "How weights move; wrappers take another one as `inner`."),
     "selection": ("Selections", "Which weights train, and through what."),
     "recipe": ("Recipes", "Published combinations of the parts: one YAML file each."),
+    "strategy": (
+        "Strategies",
+        'Ways to look for hyperparameters beside `surefoot tune`, which draws whole recipes: `build("strategy", {"name": ...})` makes one.',
+    ),
     "merge": ("Merges", "Weights combined without training; in a recipe they stand under `after`."),
     "estimator": (
         "Estimators",
         "Accuracy on a domain that nobody has labelled. Searches and `surefoot estimate` run them all.",
     ),
     "prior": ("Priors", "The label shares of a domain that nobody has labelled."),
+    "attack": (
+        "Attacks",
+        "Inputs moved until the model errs. `surefoot evaluate --attack NAME` gives the accuracy that is left.",
+    ),
 }
-ANYWHERE = ("estimator", "prior")
+ANYWHERE = ("estimator", "prior", "strategy", "attack")
 
 
 def pages() -> dict[str, str]:

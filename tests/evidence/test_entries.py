@@ -19,7 +19,8 @@ from surefoot.models.model import Model
 from surefoot.registry import methods
 
 ENTRIES = list(entries().values())
-METHODS = [(method.kind, method.name) for method in methods()]
+#: Attacks are instruments: they change no model, and are checked against closed forms.
+METHODS = [(method.kind, method.name) for method in methods() if method.kind != "attack"]
 
 
 class Tiny(Classification):

@@ -27,7 +27,10 @@ class Value:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Metrics of one set; shares, not percentages. `auc` is None where a class is missing."""
+    """Metrics of one set; shares, not percentages. `auc` is None where a class is missing.
+
+    `robust_accuracy`: under an attack, if one was asked for, over `attacked` of the examples.
+    """
 
     examples: int
     accuracy: Value
@@ -36,9 +39,13 @@ class Metrics:
     accuracy_at_true_prior: float
     majority: float
     log_loss: float
+    robust_accuracy: Value | None = None
+    attacked: int | None = None
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """As plain values; what belongs to an attack only if there was one."""
+        attack = ("robust_accuracy", "attacked")
+        return {name: value for name, value in asdict(self).items() if name not in attack or value is not None}
 
 
 def evaluate_logits(logits: np.ndarray, labels: np.ndarray, *, clusters: np.ndarray | None = None) -> Metrics:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,27 +19,76 @@ def evaluate(
         list[str], typer.Option(help="Labelled data as NAME=FILE; repeat for several.", metavar="NAME=FILE")
     ],
     column: Annotated[list[str], typer.Option(help="Rename a column: intent=label.", metavar="COLUMN=ROLE")] = [],  # noqa: B006 - typer reads it
+    attack: Annotated[
+        str | None,
+        typer.Option(help="Robust accuracy under this attack as well; `surefoot methods --kind attack` lists them."),
+    ] = None,
+    epsilon: Annotated[
+        str | None,
+        typer.Option(help="Its radius, as a number or a fraction; 8/255 in pixels by default.", metavar="NUMBER"),
+    ] = None,
+    attack_option: Annotated[
+        list[str], typer.Option(help="An option of the attack: steps=20.", metavar="NAME=VALUE")
+    ] = [],  # noqa: B006
+    attacked: Annotated[
+        int | None,
+        typer.Option(help="Attack so many examples of each set, drawn with the seed; all by default.", min=1),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of what the attack draws.")] = 0,
     threads: Threads = None,
     device: Device = "cpu",
     json: Json = False,
 ) -> None:
     """Accuracy with its 95% interval, balanced accuracy, AUC and accuracy at the true label prior, per data set.
 
-    Example: surefoot evaluate runs/first --data tweets=tweets.parquet
+    Examples: surefoot evaluate runs/first --data tweets=tweets.parquet;
+    surefoot evaluate runs/first --data photos=photos.parquet --attack pgd --epsilon 8/255
     """
     from surefoot.assess.evaluate import evaluate as score
+    from surefoot.assess.robustness import build_attack
     from surefoot.cli.inputs import named_data, use_threads
     from surefoot.cli.show import Bars, metrics_table, out, print_json
     from surefoot.models.load import load
     from surefoot.tune.folder import check_run
 
     use_threads(threads)
+    spec = _attack(attack, epsilon, attack_option, attacked)
     check_run(run)
     model = load(run, device=device)
+    if spec is not None:
+        build_attack(spec, model)
     sets = named_data(data, option="--data", columns=column, classes=model.classes or None)
     with Bars() as bars:
-        metrics = {name: score(model, examples, progress=bars, label=name)[1] for name, examples in sets.items()}
+        metrics = {
+            name: score(model, examples, attack=spec, attacked=attacked, seed=seed, progress=bars, label=name)[1]
+            for name, examples in sets.items()
+        }
     if json:
-        print_json({name: each.as_json() for name, each in metrics.items()})
+        found: dict[str, Any] = {name: each.as_json() for name, each in metrics.items()}
+        print_json({name: {**each, "attack": spec} if spec else each for name, each in found.items()})
     else:
         out(metrics_table(metrics))
+
+
+def _attack(
+    name: str | None, epsilon: str | None, options: Sequence[str], attacked: int | None
+) -> dict[str, Any] | None:
+    """What the options say, as the spec of an attack; RecipeError for options without one."""
+    import yaml
+
+    from surefoot.assess.robustness import number
+    from surefoot.errors import RecipeError
+
+    if name is None:
+        given = {"--epsilon": epsilon, "--attack-option": options, "--attacked": attacked}
+        stray = [option for option, value in given.items() if value]
+        if stray:
+            raise RecipeError(f"{stray[0]} belongs to an attack: add --attack, such as --attack pgd")
+        return None
+    spec: dict[str, Any] = {"name": name}
+    for each in options:
+        key, sign, value = each.partition("=")
+        if not (key and sign and value):
+            raise RecipeError(f"--attack-option {each}: write it as NAME=VALUE, such as --attack-option steps=20")
+        spec[key] = number(key, value) if "/" in value else yaml.safe_load(value)
+    return spec | ({"epsilon": number("epsilon", epsilon)} if epsilon is not None else {})

@@ -14,7 +14,9 @@ from surefoot.cli.options import Json
 def methods(
     kind: Annotated[
         str | None,
-        typer.Option(help="Only one kind: objective, reducer, optimizer, selection, recipe, merge, estimator, prior."),
+        typer.Option(
+            help="Only one kind: objective, reducer, optimizer, selection, recipe, strategy, merge, estimator, prior, attack."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:

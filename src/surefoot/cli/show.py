@@ -164,10 +164,12 @@ def forecast_table(forecasts: Mapping[str, Mapping[str, Any]]) -> Table:
 def metrics_table(results: Mapping[str, Metrics]) -> Table:
     """One model: a row per test set."""
     table = Table()
+    robust = any(m.robust_accuracy is not None for m in results.values())
     for column in (
         "test set",
         "examples",
         "accuracy [95% interval]",
+        *(["under attack"] if robust else []),
         "balanced",
         "AUC",
         "at true prior",
@@ -181,6 +183,7 @@ def metrics_table(results: Mapping[str, Metrics]) -> Table:
             name,
             f"{m.examples:,}",
             interval(m.accuracy),
+            *([interval(m.robust_accuracy) if m.robust_accuracy else "-"] if robust else []),
             f"{100 * m.balanced_accuracy:.1f}",
             auc,
             f"{100 * m.accuracy_at_true_prior:.1f}",
