@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 import small_training
 import torch
 from torch import nn
 from transformers import BertConfig, BertModel
 
+from surefoot.errors import RecipeError
+from surefoot.models.additions import inside, parts
 from surefoot.models.model import Model
 from surefoot.models.processor import FeatureProcessor
 from surefoot.registry import methods
@@ -76,7 +80,20 @@ def options(name: str, model: Model) -> dict:
     return {"name": name, "k": 0} if name == "top_layers" and not model.layers else {"name": name}
 
 
-cases = pytest.mark.parametrize(("name", "make"), [(n, m) for n in NAMES for m in (bert, plain)])
+#: Selections that act on something a plain module does not have: blocks, attention heads.
+BLOCKS_ONLY = {"adapter", "iaa", "mam", "prefix_tuning", "sentence_adapter"}
+cases = pytest.mark.parametrize(
+    ("name", "make"), [(n, m) for n in NAMES for m in (bert, plain) if m is bert or n not in BLOCKS_ONLY]
+)
+
+
+@pytest.mark.parametrize("name", sorted(BLOCKS_ONLY))
+def test_what_has_no_blocks_is_refused_and_left_as_it_was(name):
+    model = plain()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(RecipeError, match=r"has none: choose .*transformer"):
+        choose(build("selection", name), model)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
 @cases
@@ -90,7 +107,8 @@ def test_apply_train_finish(name, make):
     selection = build("selection", options(name, model))
 
     choose(selection, model)
-    torch.testing.assert_close(answers(model), start)
+    if selection.starts_there:
+        torch.testing.assert_close(answers(model), start)
     trainable = {key for key, p in model.named_parameters() if p.requires_grad}
     may_change = {key for key in order if key in trainable or any(_computes(each, key, modules) for each in trainable)}
     frozen = {key for key, p in model.named_parameters() if not p.requires_grad}
@@ -102,13 +120,22 @@ def test_apply_train_finish(name, make):
     assert not torch.allclose(wrapped, start)
     selection.finish(model)
     torch.testing.assert_close(answers(model), wrapped, rtol=0, atol=1e-5)
-    assert list(model.state_dict()) == list(before)
-    assert [key for key, _ in model.named_parameters()] == order
-    assert [(path, type(module)) for path, module in model.named_modules()] == modules
+    assert bool(parts(model)) == bool(model.additions) == selection.keeps
+    assert _own(model, model.state_dict()) == list(before)
+    assert _own(model, [key for key, _ in model.named_parameters()]) == order
+    known = set(_own(model, [path for path, _ in model.named_modules()]))
+    assert [(path, type(module)) for path, module in model.named_modules() if path in known] == modules
     assert set(vars(model)) == attributes
     changed = {key for key in order if not torch.equal(before[key], model.state_dict()[key])}
     assert changed <= may_change
     assert {"head.weight", "head.bias"} <= changed
+    assert not selection.keeps or changed == {"head.weight", "head.bias"}
+
+
+def _own(model: Model, names: Iterable[str]) -> list[str]:
+    """Those of the names that do not belong to parts which the model keeps."""
+    added = inside(model, names) | set(parts(model))
+    return [name for name in names if name not in added]
 
 
 def _computes(trained: str, key: str, modules: list[tuple[str, type]]) -> bool:
@@ -126,6 +153,10 @@ def test_can_be_applied_again_after_another(name, make):
         choose(selection, model)
         selection.finish(model)
     choose(selection, model)
+    if selection.keeps:  # what is there trains on
+        trainable = {key for key, p in model.named_parameters() if p.requires_grad}
+        assert trainable == inside(model, model.state_dict()) | {"head.weight", "head.bias"}
+        return
     choose(selection if not selection.wraps else build("selection", options(name, fresh)), fresh)
     flags = {key: p.requires_grad for key, p in model.named_parameters()}
     assert flags == {key: p.requires_grad for key, p in fresh.named_parameters()}

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from surefoot.data.examples import Examples, concatenate
+from surefoot.models.additions import remove
 from surefoot.models.model import Model
 from surefoot.models.precision import autocast, resolve
 from surefoot.models.predict import Prediction, encode_inputs, predict
@@ -40,6 +41,7 @@ class Trained:
         from copy import deepcopy
 
         before = deepcopy(self.model)
+        remove(before)
         before.load_state_dict(self.start)
         before.normalize = self.world.model.normalize
         sets = {**self.world.tests, "train": self.world.train}
@@ -61,8 +63,9 @@ class Trained:
         return np.asarray(self.world.train.labels)
 
     def moves(self) -> list[tuple[str, Tensor, Tensor]]:
-        """(name, weight before, weight after) of every parameter."""
-        return [(name, self.start[name], each.detach()) for name, each in self.model.named_parameters()]
+        """(name, weight before, weight after) of every parameter that the pretrained model has."""
+        known = [(name, each.detach()) for name, each in self.model.named_parameters() if name in self.start]
+        return [(name, self.start[name], each) for name, each in known]
 
 
 def predictions(model: Model, sets: Mapping[str, Examples], *, depth: int = 0) -> dict[str, Prediction]:

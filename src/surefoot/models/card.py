@@ -13,7 +13,8 @@ from surefoot.models.model import Model
 
 CARD = "surefoot.json"
 HEAD = "head.safetensors"
-#: Raised when the card's fields change; cards of another version are refused, not guessed at.
+#: Raised when the card's fields change; cards of another version are refused, not guessed at. The next one is that of
+#: models with additions, which a reader that knows nothing of them must not open without.
 CARD_VERSION = 1
 
 
@@ -21,7 +22,7 @@ def read_card(source: Path | str) -> dict[str, Any]:
     if not isinstance(source, Path) or not (source / CARD).exists():
         return {}
     card = read_json(source / CARD)
-    if card.get("version") != CARD_VERSION:
+    if card.get("version") not in (CARD_VERSION, CARD_VERSION + 1):
         raise ModelError(
             f"{source / CARD}: of version {card.get('version')}, and this surefoot reads {CARD_VERSION}: use the surefoot that saved the model"
         )

@@ -9,6 +9,7 @@ import torch
 
 from surefoot.assets import fetch
 from surefoot.errors import ModelError, nearest
+from surefoot.models.additions import attach, read_weights
 from surefoot.models.card import CARD, read_card, restore_head
 from surefoot.models.model import Model
 from surefoot.models.pretrained import (
@@ -99,6 +100,8 @@ def _open(source: Path | str, *, name: str, max_length: int | None, pool: str | 
     model = Model(backbone, dim=dim, processor=processor, pool=pool, normalize=card.get("normalize", False), name=name)
     model.precision = card.get("precision", "auto")
     restore_head(model, source, card)
+    if card.get("additions"):
+        attach(model, card["additions"], read_weights(Path(source)), source=source)
     return model
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from surefoot.errors import ModelError
+from surefoot.models.additions import PREFIX_ATTENTION, parts
 from surefoot.models.modes import evaluating
 from surefoot.models.pooling import pooling
 from surefoot.models.precision import Precision
@@ -48,6 +49,8 @@ class Model(nn.Module):
         self.name = name
         #: What `load` opens it by again; None for one that it did not open.
         self.source: str | None = None
+        #: Selections whose parts stay in it (see `additions.py`), as recipes name them.
+        self.additions: list[dict[str, Any]] = []
         self.dim = dim
         self.frozen = 0
         self.precision: Precision = "auto"
@@ -96,7 +99,7 @@ class Model(nn.Module):
         trained = [name for name, parameter in self.backbone.named_parameters() if parameter.requires_grad]
         if not trained:
             return len(self.layers) + 1
-        if not self._stack:
+        if not self._stack or any(part.spans for part in parts(self.backbone).values()):
             return 0
         prefix = f"{self._stack[0]}."
         names = [name for name, _ in self.backbone.named_parameters()]
@@ -106,6 +109,12 @@ class Model(nn.Module):
         # that the layers share (relative positions): then no layer's output is fixed.
         outside = [name for name in trained if not name.startswith(prefix)]
         if any(names.index(name) < last or "embed" in name for name in outside):
+    @property
+    def has_prefixes(self) -> bool:
+        """Whether its attention looks at prefixes too (see `selections/prefix_tuning.py`)."""
+        config = getattr(self.backbone, "config", None)
+        return getattr(config, "_attn_implementation", None) == PREFIX_ATTENTION
+
             return 0
         return min(inside, default=len(self._stack[2]) - 1)
 

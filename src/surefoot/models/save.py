@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from surefoot.errors import ModelError
 from surefoot.files import atomic_folder, write_json
+from surefoot.models.additions import inside, write_weights
 from surefoot.models.card import CARD, CARD_VERSION, HEAD
 from surefoot.models.model import Model
 from surefoot.models.sentence_transformer import write_conventions
@@ -17,22 +18,31 @@ from surefoot.models.sentence_transformer import write_conventions
 def save(model: Model, folder: Path) -> None:
     """Write `folder`: the backbone and tokenizer as transformers saves them, SentenceTransformer's modules, the head.
 
-    Everything is written to a temporary folder first; a killed process leaves the old folder or none.
+    Everything is written to a temporary folder first; a killed process leaves the old folder or none. Parts that no
+    weight could absorb (adapters) go into a file of their own: surefoot opens the model whole, the others without them.
     Raises ModelError for a plain module (`Model.from_module`): there is no class to open it with elsewhere.
     """
     check_saveable(model)
     with atomic_folder(folder) as partial:
-        model.backbone.save_pretrained(partial)  # type: ignore[operator]
+        options: dict[str, Any] = {}
+        if model.additions:
+            state = model.backbone.state_dict()
+            added = inside(model.backbone, state)
+            options["state_dict"] = {name: value for name, value in state.items() if name not in added}
+        model.backbone.save_pretrained(partial, **options)  # type: ignore[operator]
         model.processor.save(partial)
         save_file({name: value.contiguous() for name, value in model.head.state_dict().items()}, partial / HEAD)
         card: dict[str, Any] = {
-            "version": CARD_VERSION,
+            "version": CARD_VERSION + bool(model.additions),
             "name": model.name,
             "classes": list(model.classes),
             "pool": model.pool,
             "normalize": model.normalize,
             "precision": model.precision,
         }
+        if model.additions:
+            card["additions"] = model.additions
+            write_weights(model, partial)
         if model.processor.modality == "text":
             card["max_length"] = model.processor.max_length  # type: ignore[attr-defined]
             write_conventions(model, partial, card["max_length"])

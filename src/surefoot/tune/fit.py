@@ -129,6 +129,10 @@ class Fit:
         if "attentions" in self.loss.needs:
             self.model.backbone.set_attn_implementation("eager")  # type: ignore[operator]  # the default returns no maps
         context = Context(
+            if self.model.has_prefixes:
+                raise RecipeError(
+                    f"{self.loss.asking('attentions')} reads attention maps, which are not returned where prefixes are attended to: leave it out, or choose another selection than `{recipe.selection['name']}`"
+                )
             model=self.model,
             labels=self.labels,
             classes=train.classes,
@@ -211,6 +215,7 @@ class Fit:
                 after_epoch(self.history.steps // per_epoch)
         return self._finish(self.model)
 
+            self.selection.after_step(self.model, step=self.history.steps, steps=self.total)
     def set_rates(self) -> None:
         """Give the optimizer the learning rate (and momentum) of the step that comes next."""
         recipe = self.recipe

@@ -133,7 +133,10 @@ class Recipe(BaseModel):
                 f"reducer `{self.reducer['name']}` reweighs examples, and none of the objectives ({', '.join(active)}) is a loss per example: add cross_entropy"
             )
         del reducer
-        build("selection", self.selection)
+        if build("selection", self.selection).keeps and self.after:
+            raise RecipeError(
+                f"selection `{self.selection['name']}` puts parts into the model that its start does not have, so that `after` has nothing to merge them with: leave `after` out, or choose a selection such as `lora`"
+            )
         if self.schedule == "one_cycle" and self.warmup > 0.5:
             raise RecipeError(
                 f"`warmup` is {self.warmup}: `one_cycle` rises and falls for that share of the steps each, so it must be 0.5 at most"

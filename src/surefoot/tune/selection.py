@@ -28,12 +28,17 @@ class Selection:
     """Decides what trains. Constructor arguments are validated there; `setup` sees the data and `apply` the model.
 
     `apply` sets `requires_grad` on every parameter and may wrap modules (LoRA, Mixout); `finish` folds whatever was
-    wrapped back into plain weights, so that a saved model opens anywhere. Layers below the lowest that
+    wrapped back into plain weights, so that a saved model opens anywhere (but see `keeps`). Layers below the lowest that
     trains run the same in every step, and their output is cached.
     """
 
     #: whether selected parameters go through wrappers that another wrapping selection would not survive.
     wraps: ClassVar[bool] = False
+    #: whether what it puts in stays in the model after `finish`: adapters, which no weight can absorb. Such parts are
+    #: `Addition`s, and the selection has a method `attach(model)` that puts them in again when a model is loaded.
+    keeps: ClassVar[bool] = False
+    #: whether the model still answers as before right after `apply`, so that training starts from the pretrained model.
+    starts_there: ClassVar[bool] = True
 
     def setup(self, model: Model, training: Training) -> None:
         """Look at the data before `apply`, for selections that choose by it; called once, and again on a resume.
@@ -44,6 +49,13 @@ class Selection:
     def apply(self, model: Model) -> None:
         """Freeze and unfreeze; wrap if need be. Raises RecipeError if nothing would train or a layer is unknown."""
         raise NotImplementedError
+
+    def after_step(self, model: Model, *, step: int, steps: int) -> None:
+        """After the optimizer's step number `step` of `steps`, with the gradients of its last pass still there.
+
+        For constraints and schedules: bounds on what trained, ranks that fall. What must survive a resume is a buffer
+        or a parameter of the model.
+        """
 
     def finish(self, model: Model) -> None:
         """Undo the wrapping: the model's parameters have their original names again and hold the result."""

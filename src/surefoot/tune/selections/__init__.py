@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from surefoot.errors import RecipeError
+from surefoot.models.additions import inside
 
 if TYPE_CHECKING:
     from surefoot.models.model import Model
@@ -73,14 +74,18 @@ def whole(name: str, value: Any, *, least: int = 0) -> int:
 
 
 def linear_layers(model: Model, within: Iterable[str]) -> dict[str, nn.Module]:
-    """The linear layers under the modules of those names, by name; `Conv1D` is GPT-2's transposed linear layer."""
+    """The linear layers under the modules of those names, by name; `Conv1D` is GPT-2's transposed linear layer.
+
+    Those of adapters that the model keeps are not among them.
+    """
     from transformers.pytorch_utils import Conv1D
 
     prefixes = tuple(f"{name}." for name in within)
+    added = inside(model, [name for name, _ in model.named_modules()])
     return {
         name: module
         for name, module in model.named_modules()
-        if name.startswith(prefixes) and isinstance(module, nn.Linear | Conv1D)
+        if name.startswith(prefixes) and name not in added and isinstance(module, nn.Linear | Conv1D)
     }
 
 
