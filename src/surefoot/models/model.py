@@ -94,6 +94,12 @@ class Model(nn.Module):
         """Names of parameters that no feature depends on: a pooler, since features are pooled from the last states."""
         return [f"backbone.{name}" for name, _ in self.backbone.named_parameters() if name.startswith("pooler.")]
 
+    @property
+    def has_prefixes(self) -> bool:
+        """Whether its attention looks at prefixes too (see `selections/prefix_tuning.py`)."""
+        config = getattr(self.backbone, "config", None)
+        return getattr(config, "_attn_implementation", None) == PREFIX_ATTENTION
+
     def lowest_trained(self) -> int:
         """How many of the lowest layers hold nothing that trains: what `frozen` may be set to."""
         trained = [name for name, parameter in self.backbone.named_parameters() if parameter.requires_grad]
@@ -109,12 +115,6 @@ class Model(nn.Module):
         # that the layers share (relative positions): then no layer's output is fixed.
         outside = [name for name in trained if not name.startswith(prefix)]
         if any(names.index(name) < last or "embed" in name for name in outside):
-    @property
-    def has_prefixes(self) -> bool:
-        """Whether its attention looks at prefixes too (see `selections/prefix_tuning.py`)."""
-        config = getattr(self.backbone, "config", None)
-        return getattr(config, "_attn_implementation", None) == PREFIX_ATTENTION
-
             return 0
         return min(inside, default=len(self._stack[2]) - 1)
 

@@ -127,12 +127,12 @@ class Fit:
         self.total = steps_of(recipe, epoch_steps(len(train), recipe.batch_size))
         self.groups = groups
         if "attentions" in self.loss.needs:
-            self.model.backbone.set_attn_implementation("eager")  # type: ignore[operator]  # the default returns no maps
-        context = Context(
             if self.model.has_prefixes:
                 raise RecipeError(
                     f"{self.loss.asking('attentions')} reads attention maps, which are not returned where prefixes are attended to: leave it out, or choose another selection than `{recipe.selection['name']}`"
                 )
+            self.model.backbone.set_attn_implementation("eager")  # type: ignore[operator]  # the default returns no maps
+        context = Context(
             model=self.model,
             labels=self.labels,
             classes=train.classes,
@@ -206,6 +206,7 @@ class Fit:
             self.set_rates()
             self.history.losses.append(float(self.optimizer.step(self._closure(index, self.history.steps))))
             self.history.steps += 1
+            self.selection.after_step(self.model, step=self.history.steps, steps=self.total)
             self.history.seconds += time.perf_counter() - started
             self.history.examples += len(index)
             advance(len(index))
@@ -215,7 +216,6 @@ class Fit:
                 after_epoch(self.history.steps // per_epoch)
         return self._finish(self.model)
 
-            self.selection.after_step(self.model, step=self.history.steps, steps=self.total)
     def set_rates(self) -> None:
         """Give the optimizer the learning rate (and momentum) of the step that comes next."""
         recipe = self.recipe
