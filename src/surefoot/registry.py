@@ -25,9 +25,11 @@ HOMES = {
     "optimizer": "surefoot.tune.optimizers",
     "selection": "surefoot.tune.selections",
     "recipe": "surefoot.tune.recipes",
+    "strategy": "surefoot.search.strategies",
     "merge": "surefoot.merge",
     "estimator": "surefoot.assess.estimators",
     "prior": "surefoot.assess.priors",
+    "attack": "surefoot.attacks",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from command_line import refused, surefoot
+from command_line import one_thread, refused, surefoot
 from conftest import examples, sentences
 from surefoot import Recipe
 from surefoot.data.examples import Examples
@@ -19,6 +20,13 @@ from surefoot.models.model import Model
 from surefoot.search.lr_range import MEMORY, lr_range, read_curve
 
 SMALL = Recipe(head="zero", batch_size=16, precision="float32", optimizer={"name": "sgd", "momentum": 0.0})
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Tensors this small only wait for a second thread."""
+    with one_thread():
+        yield
 
 
 def test_the_suggestion_is_stable_on_a_quadratic() -> None:

@@ -60,13 +60,13 @@ def test_groups_keep_their_proportions_and_momentum_goes_where_there_is_some() -
 def test_a_recipe_trains_by_it(tiny_bert: Model) -> None:
     fit = Fit(Recipe.named("one_cycle", epochs=2, batch_size=8, precision="float32"), tiny_bert, examples(80))
     seen: list[tuple[float, float]] = []
-    plain = fit.set_rates
+    plain = fit.before_step
 
     def watched() -> None:
         plain()
         seen.append((fit.optimizer.param_groups[0]["lr"], fit.optimizer.param_groups[0]["betas"][0]))
 
-    fit.set_rates = watched  # type: ignore[method-assign]
+    fit.before_step = watched  # type: ignore[method-assign]
     fit.run()
     assert seen == [
         (pytest.approx(5e-5 * rate_factor("one_cycle", step, 20)), pytest.approx(momentum_at("one_cycle", step, 20)))

@@ -22,6 +22,8 @@ from surefoot.evidence.track import Track
 from surefoot.evidence.trained import Trained, predictions
 from surefoot.models.model import Model
 from surefoot.registry import get
+from surefoot.search.strategy import Tuning
+from surefoot.tune.build import build
 from surefoot.tune.fit import Fit
 from surefoot.tune.recipe import Recipe
 from surefoot.tune.recipes import read
@@ -86,7 +88,7 @@ class Classification(Track):
         with nothing_cached():
             for member in range(arm.members):
                 with clock.running():
-                    fit = Fit(recipe, world.model, train, seed=100 * seed + member)
+                    fit = _fit(arm, recipe, world, train, seed=100 * seed + member)
                     start = _start(world.model, fit.model)
                     depth = fit.model.lowest_trained()
                     model = fit.run()
@@ -107,6 +109,14 @@ class Classification(Track):
             predicted=predictions(model, sets, depth=depth),
             seconds=clock.seconds,
         )
+
+
+def _fit(arm: Arm, recipe: Recipe, world: World, train: Examples, *, seed: int) -> Fit:
+    """The arm's training, set up."""
+    if arm.strategy is None:
+        return Fit(recipe, world.model, train, seed=seed)
+    strategy: Tuning = build("strategy", arm.strategy)
+    return strategy.fit(recipe, world.model, train, {world.home: world.validation}, seed=seed)
 
 
 def _start(pretrained: Model, before: Model) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer
 
 from surefoot.errors import SurefootError, nearest
 
@@ -36,7 +36,8 @@ class Arm(_Strict):
     recipe: fields that differ from the track's own recipe, or from the registered recipe `named`, which keeps the
     track's schedule. merge and members: so many trainings that differ in their seed alone, and what combines them.
     trusted: examples with a wrong label get weight 0 (tracks with label noise). estimator, prior: a method that reads
-    logits of the track's family of models; `assume_home` is what they are compared with.
+    logits of the track's family of models; `assume_home` is what they are compared with. strategy: what moves the
+    hyperparameters while the recipe trains, judged by the track's held-out examples of home.
     """
 
     named: str | None = None
@@ -46,6 +47,13 @@ class Arm(_Strict):
     trusted: bool = False
     estimator: str | None = None
     prior: str | None = None
+    strategy: dict[str, Any] | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_fields(self, fields: Any) -> dict[str, Any]:
+        """Without `strategy` where there is none: what ran before the field was there keeps its key."""
+        found: dict[str, Any] = fields(self)
+        return found if self.strategy is not None else {key: each for key, each in found.items() if key != "strategy"}
 
 
 class Mechanism(_Strict):

@@ -118,6 +118,17 @@ def memorised(trained: Trained) -> float:
 
 
 @quantity
+def weight_of_wrong(trained: Trained) -> float:
+    """weight of the training examples with a wrong label over that of the others."""
+    weights = getattr(trained.fit, "hyperparameters", {}).get("weights")
+    if weights is None:
+        return 1.0
+    assert trained.world.true_labels is not None
+    wrong = trained.labels != trained.world.true_labels
+    return float(weights[wrong].mean() / weights[~wrong].mean())
+
+
+@quantity
 def worst_group_loss(trained: Trained) -> float:
     """cross-entropy of the worst group of the training set (nats)."""
     groups = trained.world.train.group

@@ -145,7 +145,7 @@ class _Rising(Fit):
             self.diverged = True
         self.history.losses = [loss for loss in self.history.losses if math.isfinite(loss)]
 
-    def set_rates(self) -> None:
+    def before_step(self) -> None:
         losses = self.history.losses
         if len(losses) > LEAST:
             smoothed = _running(np.asarray(losses))

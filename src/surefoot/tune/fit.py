@@ -124,7 +124,8 @@ class Fit:
         groups = torch.from_numpy(where) if where is not None else None
         start = {name: parameter.detach().clone() for name, parameter in self.trained.items()}
         label_inputs = self._label_inputs() if "label_texts" in self.loss.needs else None
-        self.total = steps_of(recipe, epoch_steps(len(train), recipe.batch_size))
+        self.per_epoch = epoch_steps(len(train), recipe.batch_size)
+        self.total = steps_of(recipe, self.per_epoch)
         self.groups = groups
         if "attentions" in self.loss.needs:
             if self.model.has_prefixes:
@@ -132,7 +133,7 @@ class Fit:
                     f"{self.loss.asking('attentions')} reads attention maps, which are not returned where prefixes are attended to: leave it out, or choose another selection than `{recipe.selection['name']}`"
                 )
             self.model.backbone.set_attn_implementation("eager")  # type: ignore[operator]  # the default returns no maps
-        context = Context(
+        context = self.context = Context(
             model=self.model,
             labels=self.labels,
             classes=train.classes,
@@ -203,7 +204,7 @@ class Fit:
         self.loss.train()
         for index in self._batches(begin):
             started = time.perf_counter()
-            self.set_rates()
+            self.before_step()
             self.history.losses.append(float(self.optimizer.step(self._closure(index, self.history.steps))))
             self.history.steps += 1
             self.selection.after_step(self.model, step=self.history.steps, steps=self.total)
@@ -216,8 +217,8 @@ class Fit:
                 after_epoch(self.history.steps // per_epoch)
         return self._finish(self.model)
 
-    def set_rates(self) -> None:
-        """Give the optimizer the learning rate (and momentum) of the step that comes next."""
+    def before_step(self) -> None:
+        """What comes before a step: its learning rate, and its momentum where the schedule moves that."""
         recipe = self.recipe
         groups, rates = self.optimizer.param_groups, self.base_rates
         set_rates(groups, rates, recipe.schedule, self.history.steps, self.total, warmup=recipe.warmup)

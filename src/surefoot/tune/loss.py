@@ -73,6 +73,15 @@ class Loss(nn.Module):
             accumulate(self.on_weights)
         return total.detach() if total is not None else torch.zeros(())
 
+    def value(self, step: Step) -> Tensor:
+        """The whole loss with its graph, terms on the weights included, for second derivatives; no state moves."""
+        total = self._total(step, first=False)
+        parts = [] if total is None else [total]
+        for objective, weight in self.on_weights:
+            named = zip(objective.names_, objective.parameters_, objective.start_, strict=True)
+            parts += [weight * objective.factors_[each[0]] * objective.value(*each) for each in named]
+        return torch.stack(parts).sum()
+
     def _total(self, step: Step, *, first: bool) -> Tensor | None:
         terms: list[Tensor] = []
         if self.per_example:

@@ -1,0 +1,1 @@
+"""Search strategies beside the drawing of whole recipes: one file each."""
