@@ -227,6 +227,13 @@ def trained_share(trained: Trained) -> float:
 
 
 @quantity
+def moved_share(trained: Trained) -> float:
+    """share of the pretrained weights that are not what they were."""
+    moves = [(w != w0) for name, w0, w in trained.moves() if not name.startswith("head.")]
+    return sum(int(each.sum()) for each in moves) / sum(each.numel() for each in moves)
+
+
+@quantity
 def optimizer_state(trained: Trained) -> float:
     """numbers that the optimizer keeps for each weight that trains."""
     state = trained.fit.optimizer.state_dict()

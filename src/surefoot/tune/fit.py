@@ -285,6 +285,7 @@ class Fit:
         self.loss.finish(model)
         for spec in self.recipe.after:
             merge = get("merge", spec["name"]).make(**{key: value for key, value in spec.items() if key != "name"})
+            merge.setup(model, Rehearsal(self), self.base)
             model.load_state_dict(merge([model.state_dict()], self.base))
         model.frozen = 0
         model.precision = self.recipe.precision
