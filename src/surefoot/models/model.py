@@ -146,7 +146,9 @@ class Model(nn.Module):
     ) -> Output:
         """One pass. `embeddings` (B, T, D) replaces the input embeddings; then nothing comes from the cache."""
         prefix = batch.prefix
-        if prefix is None and self.frozen and embeddings is None and not (hidden_states or attentions):
+        # An objective that asks how the loss changes with the inputs needs gradients through the frozen layers too.
+        wanted = any(value.requires_grad for value in batch.inputs.values())
+        if prefix is None and self.frozen and embeddings is None and not (hidden_states or attentions or wanted):
             prefix = self.run_prefix(batch, self.frozen)
         if prefix is not None and self.frozen > len(self.layers):
             features, extra = prefix, None
