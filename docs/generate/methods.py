@@ -143,10 +143,8 @@ def snippet(method: Method) -> str:
     }
     if method.kind == "objective":
         value: Any = {"objectives": {method.name: {"weight": 1.0, **options}}}
-        needs_loss = method.family not in ("loss", "contrastive") or method.name in (
-            "entropy",
-            "confidence_minimization",
-        )
+        is_loss = method.family in ("loss", "contrastive") or method.name in ("pgd_at", "trades")
+        needs_loss = not is_loss or method.name in ("entropy", "confidence_minimization")
         if needs_loss:  # it is no loss of the labels by itself
             value["objectives"] = {"cross_entropy": 1.0, **value["objectives"]}
     else:

@@ -21,16 +21,20 @@ REDUCERS = methods("reducer")
 VARIANTS = {
     "alignment": [{"alpha": 1.0}],
     "confidence_minimization": [{"penalize": "confidence"}],
+    "elle": [{"adaptive": True}, {"epsilon": 0.0}],
     "flyp": [{"cached": True}, {"positives": "same_example"}],
     "focal": [{"gamma": 0.5}, {"gamma": 0.0}],
     "hinge": [{"violations": "max"}],
     "neural_collapse": [{"ratio": 0.0}],
+    "pgd_at": [{"steps": 1}, {"norm": "l2", "epsilon": 0.5}],
     "smart": [{"mu": 0.0}, {"steps": 3, "epsilon": 0.1, "sigma": 0.05, "eta": 0.1}],
+    "trades": [{"steps": 1, "beta": 1.0}, {"norm": "l2", "epsilon": 0.5}],
     "group_dro": [{"eta": 0.5, "adjustment": 1.0}],
 }
 #: Plain training and its parts have no paper.
 WITHOUT_PAPER = {"cross_entropy", "mean"}
-UNSUITED = frozenset({"attentions", "hidden_states"})  # What the tiny model cannot give.
+#: What the tiny model cannot give; see test_contract_structured_objectives.
+UNSUITED = frozenset({"attentions", "hidden_states", "layers", "tokens", "pixels"})
 
 
 def cases(found: list[Method]) -> list:

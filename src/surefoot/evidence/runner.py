@@ -20,7 +20,7 @@ from surefoot.engine import Engine
 from surefoot.environment import environment
 from surefoot.errors import DataError, RunError
 from surefoot.evidence.entry import Arm, Entry, entries
-from surefoot.evidence.quantities import described
+from surefoot.evidence.quantities import described, is_quantity
 from surefoot.evidence.results import result_path
 from surefoot.evidence.summary import Difference, effect_verdict, mechanism_verdict
 from surefoot.evidence.track import ERRORS, load_track
@@ -94,6 +94,9 @@ def _wanted(known: Iterable[Entry]) -> dict[tuple[str, str], tuple[str, ...]]:
     for entry in known:
         for arm in (entry.arm, entry.without):
             found.setdefault((entry.track, arm.model_dump_json()), set()).add(entry.mechanism.quantity)
+        if entry.metric and is_quantity(entry.metric):  # an effect may be measured in a quantity too
+            for arm in (entry.arm, entry.against):
+                found.setdefault((entry.track, arm.model_dump_json()), set()).add(entry.metric)
     return {key: tuple(sorted(names)) for key, names in found.items()}
 
 

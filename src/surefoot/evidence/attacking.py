@@ -1,0 +1,80 @@
+"""Quantities under attack: the loss, the accuracy, and how far from linear the loss is within the ball."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from surefoot.assess.robustness import survivors
+from surefoot.attacks.attack import Target
+from surefoot.attacks.ball import Ball
+from surefoot.attacks.embedding_pgd import EmbeddingPGD
+from surefoot.attacks.pgd import EPSILON, PGD, ascend
+from surefoot.evidence.quantities import quantity
+from surefoot.evidence.trained import Trained
+from surefoot.models.modes import evaluating
+from surefoot.models.predict import encode_inputs
+from surefoot.tune.step import Batch
+
+#: Examples of the home test that are attacked, in batches of so many; the attack is PGD-10 within 8/255, of pixels or
+#: of the mean norm of a word embedding.
+ATTACKED, SIZE, STEPS, SEED = 200, 50, 10, 0
+
+
+@quantity
+def robust_accuracy(trained: Trained) -> float:
+    """accuracy under PGD-10 at 8/255, home test."""
+    test = trained.world.tests[trained.world.home]
+    test = test.take(np.arange(min(ATTACKED, len(test))))
+    attack = EmbeddingPGD() if test.modality == "text" else PGD()
+    encoded = encode_inputs(trained.model, test.inputs, test.modality)
+    return float(survivors(trained.model, encoded, np.asarray(test.labels), attack, seed=SEED).mean())
+
+
+@quantity
+def loss_under_attack(trained: Trained) -> float:
+    """cross-entropy under PGD-10 at 8/255, home test (nats)."""
+    losses = []
+    for target, ball in _targets(trained):
+        start = ball.draw(target.x, target.generator)
+        moved = ascend(lambda x: _loss(target, x), target.x, start, ball, steps=STEPS, step_size=ball.epsilon / 4)  # noqa: B023
+        losses.append(_loss(target, moved).detach())
+    return float(torch.cat(losses).mean())
+
+
+@quantity
+def nonlinearity(trained: Trained) -> float:
+    """departure of the loss from linear between two points of the ball of 8/255, home test (squared nats)."""
+    errors = []
+    for target, ball in _targets(trained):
+        free = Ball(ball.norm, ball.epsilon)
+        first, second = (free.draw(target.x, target.generator) for _ in range(2))
+        share = torch.rand(len(target.x), generator=target.generator)
+        wide = share.view(-1, *[1] * (target.x.ndim - 1))
+        with torch.no_grad():
+            between = _loss(target, (1 - wide) * first + wide * second)
+            errors.append((between - (1 - share) * _loss(target, first) - share * _loss(target, second)).square())
+    return float(torch.cat(errors).mean())
+
+
+def _targets(trained: Trained) -> list[tuple[Target, Ball]]:
+    """The home test, batch by batch, with the ball around it."""
+    test, model, found = trained.world.tests[trained.world.home], trained.model, []
+    test = test.take(np.arange(min(ATTACKED, len(test))))
+    encoded = encode_inputs(model, test.inputs, test.modality)
+    for index in np.array_split(np.arange(len(test)), -(-len(test) // SIZE)):
+        labels = torch.from_numpy(np.asarray(test.labels)[index])
+        batch = Batch(inputs=encoded.collate(index), labels=labels, index=torch.from_numpy(index))
+        generator = torch.Generator().manual_seed(SEED + int(index[0]))
+        text = test.modality == "text"
+        target = Target(model, batch, "embeddings" if text else "values", generator)
+        found.append((target, target.ball("token_l2" if text else "linf", EPSILON)))
+    return found
+
+
+def _loss(target: Target, x: Tensor) -> Tensor:
+    """(N,), in eval mode."""
+    with evaluating(target.model):
+        return F.cross_entropy(target.logits(x), target.labels, reduction="none")
