@@ -29,11 +29,16 @@ def quantity(function: Quantity) -> Quantity:
     return function
 
 
+def is_quantity(name: str) -> bool:
+    """Whether there is a quantity of that name."""
+    from surefoot.evidence import attacking, probing  # noqa: F401 - quantities that take passes of their own
+
+    return name in QUANTITIES
+
+
 def find_quantity(name: str) -> Quantity:
     """The quantity of that name. Raises SurefootError if there is none."""
-    from surefoot.evidence import probing  # noqa: F401 - quantities that take passes of their own
-
-    if name not in QUANTITIES:
+    if not is_quantity(name):
         raise SurefootError(f"unknown quantity `{name}`: {nearest(name, QUANTITIES)}")
     return QUANTITIES[name]
 
