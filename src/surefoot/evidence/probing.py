@@ -14,6 +14,7 @@ from surefoot.evidence.trained import Trained
 from surefoot.models.model import Model
 from surefoot.models.predict import encode_inputs, predict
 from surefoot.tune.objectives.i_star import isoscore
+from surefoot.tune.objectives.vanishing_gradient import gradient_ratios
 from surefoot.tune.step import Batch
 
 #: Training examples that passes with gradient look at, and the radius of the step uphill (SAM's default).
@@ -100,6 +101,14 @@ def isotropy(trained: Trained) -> float:
     assert layers is not None
     states = torch.stack([each.double() for each in layers[1:]])
     return float(isoscore(states[:, batch.inputs["attention_mask"].bool()].flatten(0, 1).T.cov()))
+
+
+@quantity
+def gradient_norm_change(trained: Trained) -> float:
+    """sum over blocks of (ratio of the error's norms below and above - 1)^2, training examples."""
+    batch, model = _batch(trained), deepcopy(trained.model).eval()
+    ratios = gradient_ratios(model, lambda: model(batch).logits, batch.labels).detach()
+    return float((ratios - 1).square().sum(0).mean())
 
 
 @quantity

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 #: inputs: it changes the model's inputs or their embeddings, so nothing below may be cached;
 #: attentions, hidden_states: the forward pass returns them; reference: the starting model's output per example,
 #: which means something only where the head does not start at random; index: state per training example;
-#: label_texts: the classes have names; group: the data has a group column.
-NEEDS = frozenset({"inputs", "attentions", "hidden_states", "reference", "index", "label_texts", "group"})
+#: label_texts: the classes have names; group: the data has a group column;
+#: tokens, pixels, layers: a model that reads text, that reads images, that has transformer blocks.
+NEEDS = frozenset(
+    {"inputs", "attentions", "hidden_states", "reference", "index", "label_texts", "group", "tokens", "pixels", "layers"}
+)
 
 
 @dataclass(frozen=True)
