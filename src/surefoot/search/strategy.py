@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from surefoot.models.model import Model
     from surefoot.progress import Progress
     from surefoot.tune.recipe import Recipe
+    from surefoot.tune.selection import Selection
 
 #: What the draws of judge and training examples for hyperparameters are seeded by, beside the seed and the step.
 JUDGE, INNER = 11, 12
@@ -79,8 +80,9 @@ class Judged(Fit):
         *,
         seed: int = 0,
         progress: Progress | None = None,
+        selection: Selection | None = None,
     ) -> None:
-        super().__init__(recipe, model, train, seed=seed, progress=progress)
+        super().__init__(recipe, model, train, seed=seed, progress=progress, selection=selection)
         if not judge:
             raise DataError(
                 "a strategy needs a judge: give labelled samples of another domain, or held-out ones of home"
