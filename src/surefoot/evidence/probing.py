@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from surefoot.data.examples import Examples
 from surefoot.evidence.quantities import quantity
 from surefoot.evidence.trained import Trained
 from surefoot.models.model import Model
 from surefoot.models.predict import encode_inputs, predict
+from surefoot.tune.objectives.cutout import Cutout
 from surefoot.tune.objectives.i_star import isoscore
 from surefoot.tune.objectives.vanishing_gradient import gradient_ratios
 from surefoot.tune.step import Batch
@@ -23,12 +26,13 @@ EXAMPLES, RHO = 128, 0.05
 SIGMA, SEED = 1e-5, 0
 
 
-def _batch(trained: Trained) -> Batch:
-    """The first training examples; their order is the seed's."""
-    train = trained.world.train.take(np.arange(min(EXAMPLES, len(trained.world.train))))
-    encoded = encode_inputs(trained.model, train.inputs, train.modality)
-    index = np.arange(len(train))
-    labels = torch.from_numpy(np.asarray(train.labels))
+def _batch(trained: Trained, examples: Examples | None = None) -> Batch:
+    """The first examples, of the training set if nothing else is given; their order is the seed's."""
+    chosen = trained.world.train if examples is None else examples
+    chosen = chosen.take(np.arange(min(EXAMPLES, len(chosen))))
+    encoded = encode_inputs(trained.model, chosen.inputs, chosen.modality)
+    index = np.arange(len(chosen))
+    labels = torch.from_numpy(np.asarray(chosen.labels))
     return Batch(inputs=encoded.collate(index), labels=labels, index=torch.from_numpy(index))
 
 
@@ -90,6 +94,16 @@ def roughness(trained: Trained) -> float:
         log_p = F.log_softmax(model(batch).logits, dim=1)
         log_q = F.log_softmax(model(batch, embeddings=embeddings + noise).logits, dim=1)
         return float(((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(1).mean())
+
+
+@quantity
+def occlusion_loss(trained: Trained) -> float:
+    """by how much cross-entropy rises where cutout hides a quarter of the input, home test (nats)."""
+    batch, model = _batch(trained, trained.world.tests[trained.world.home]), deepcopy(trained.model).eval()
+    hidden = replace(batch, inputs=Cutout().hide(batch.inputs, torch.Generator().manual_seed(SEED)))
+    with torch.no_grad():
+        before, after = (F.cross_entropy(model(each).logits, each.labels) for each in (batch, hidden))
+    return float(after - before)
 
 
 @quantity

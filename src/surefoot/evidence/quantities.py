@@ -75,6 +75,23 @@ def training_loss(trained: Trained) -> float:
     return float(_losses(trained.predicted["train"].logits, trained.labels).mean())
 
 
+def _tail(losses: np.ndarray) -> float:
+    """Mean of the largest twentieth."""
+    return float(np.sort(losses)[-max(1, len(losses) // 20) :].mean())
+
+
+@quantity
+def training_loss_tail(trained: Trained) -> float:
+    """cross-entropy of the worst twentieth of the training set (nats)."""
+    return _tail(_losses(trained.predicted["train"].logits, trained.labels))
+
+
+@quantity
+def loss_tail(trained: Trained) -> float:
+    """cross-entropy of the worst twentieth of the home test (nats)."""
+    return _tail(_losses(trained.home.logits, trained.home_labels))
+
+
 @quantity
 def lead(trained: Trained) -> float:
     """by how much the label's logit leads the next on the training set, where it leads."""

@@ -13,7 +13,7 @@ from surefoot.evidence import tracks
 from surefoot.evidence.entry import Arm
 
 #: Metrics of which less is better.
-ERRORS = frozenset({"forecast_error", "prior_error", "perplexity", "perplexity_away"})
+ERRORS = frozenset({"forecast_error", "prior_error", "perplexity", "perplexity_away", "loss_tail"})
 
 
 class Track:
