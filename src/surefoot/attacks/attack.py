@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Moves = Literal["values", "embeddings", "words"]
 #: What of the inputs of each modality can be moved.
 MOVABLE: dict[str, tuple[Moves, ...]] = {"image": ("values",), "features": ("values",), "text": ("embeddings", "words")}
+_HELD = {"input_ids": "text", "features": "features"}
 Forward = Callable[..., Output]
 
 
@@ -35,7 +36,7 @@ class Target:
     def __init__(
         self, model: Model, batch: Batch, moves: Moves, generator: torch.Generator, *, forward: Forward | None = None
     ) -> None:
-        _check(model, moves)
+        _check(model, batch, moves)
         self.model, self.batch, self.moves, self.generator = model, batch, moves, generator
         self.forward = forward or model
         self.labels = batch.labels
@@ -113,8 +114,13 @@ def embedding_norm(model: Model) -> float:
         return float(embed.weight.float().norm(dim=1).mean())
 
 
-def _check(model: Model, moves: Moves) -> None:
-    modality = model.processor.modality
+def modality_of(batch: Batch) -> str:
+    """text, features or image, by what the batch holds."""
+    return next((kind for name, kind in _HELD.items() if name in batch.inputs), "image")
+
+
+def _check(model: Model, batch: Batch, moves: Moves) -> None:
+    modality = modality_of(batch)
     if moves not in MOVABLE[modality]:
         raise ModelError(f"an attack on {moves} does not fit `{model.name}`, whose inputs are {modality}")
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from surefoot.attacks.attack import Target
+from surefoot.attacks.attack import Target, modality_of
 from surefoot.attacks.ball import Ball, Norm
 from surefoot.attacks.pgd import ascend
 from surefoot.models.modes import evaluating
@@ -21,7 +21,7 @@ def target_of(step: Step) -> Target:
     def forward(batch: Batch, *, embeddings: Tensor | None = None) -> Output:
         return step.again(embeddings=embeddings, inputs=None if embeddings is not None else batch.inputs)
 
-    moves: Any = "embeddings" if step.model.processor.modality == "text" else "values"
+    moves: Any = "embeddings" if modality_of(step.batch) == "text" else "values"
     return Target(step.model, step.batch, moves, step.generator, forward=forward)
 
 
