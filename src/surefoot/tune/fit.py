@@ -283,9 +283,11 @@ class Fit:
     def _finish(self, model: Model) -> Model:
         self.selection.finish(model)
         self.loss.finish(model)
+        self.merges = []  # what follows the training, with what it found
         for spec in self.recipe.after:
             merge = get("merge", spec["name"]).make(**{key: value for key, value in spec.items() if key != "name"})
             merge.setup(model, Rehearsal(self), self.base)
+            self.merges.append(merge)
             model.load_state_dict(merge([model.state_dict()], self.base))
         model.frozen = 0
         model.precision = self.recipe.precision
