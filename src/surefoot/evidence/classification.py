@@ -123,8 +123,8 @@ def _start(pretrained: Model, before: Model) -> dict[str, Tensor]:
     """The weights that training begins with: the pretrained backbone's, under the names of a model that nothing wraps,
     and the head as the recipe starts it."""
     start = {name: value.clone() for name, value in pretrained.state_dict().items() if not name.startswith("head.")}
-    heads = [name for name in head_names(before) if name in head_names(pretrained)]
-    return start | {name: before.get_parameter(name).detach().clone() for name in heads}
+    names = [name.removeprefix("head.") for name in head_names(pretrained)]  # what it computes with, if it is wrapped
+    return start | {f"head.{name}": getattr(before.head, name).detach().clone() for name in names}
 
 
 def _trusted(world: World) -> Examples:

@@ -256,6 +256,19 @@ def moved_share(trained: Trained) -> float:
 
 
 @quantity
+def zero_share(trained: Trained) -> float:
+    """share of the pretrained weights that are exactly zero."""
+    weights = [w for name, _, w in trained.moves() if not name.startswith("head.")]
+    return sum(int((w == 0).sum()) for w in weights) / sum(w.numel() for w in weights)
+
+
+@quantity
+def features_read(trained: Trained) -> float:
+    """share of the features that the head reads."""
+    return float((trained.model.head.weight != 0).any(0).float().mean())
+
+
+@quantity
 def optimizer_state(trained: Trained) -> float:
     """numbers that the optimizer keeps for each weight that trains."""
     state = trained.fit.optimizer.state_dict()
