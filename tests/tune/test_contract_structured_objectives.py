@@ -13,9 +13,12 @@ from tiny_transformer import EXAMPLES, context, image_batch, image_model, step_o
 from surefoot.registry import methods
 
 #: Settings beside the defaults that run other code.
-VARIANTS: dict[str, list[dict]] = {}
+VARIANTS: dict[str, list[dict]] = {
+    "masked_counterfactual": [{"mask": "context", "fill": "multi"}, {"mask": "random"}],
+    "tlm": [{"rate": 0.6}],
+}
 #: Objectives of images, or of both.
-IMAGES: frozenset[str] = frozenset()
+IMAGES = frozenset({"masked_counterfactual", "tlm", "vanishing_gradient"})
 
 
 def cases() -> list:
