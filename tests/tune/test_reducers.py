@@ -10,6 +10,7 @@ import torch
 from tiny_problem import EXAMPLES, take, tiny_batch, tiny_context, tiny_model, tiny_step
 
 from surefoot.errors import DataError, RecipeError
+from surefoot.tune.reducers.doubly_robust import DoublyRobust
 from surefoot.tune.reducers.group_dro import GroupDRO
 from surefoot.tune.reducers.mean import Mean
 
@@ -100,3 +101,44 @@ def test_group_dro_needs_every_group():
         GroupDRO().setup(replace(context, groups=None))
     with pytest.raises(DataError, match="no example of group `rare`"):
         GroupDRO().setup(replace(context, groups=torch.ones(EXAMPLES, dtype=torch.long)))
+
+
+def test_doubly_robust_is_the_gradient_of_the_closed_form(step):
+    """Against autograd of r log mean exp(l / r) in float64, and its dual: max over w of w l - r KL(w || uniform)."""
+    for r in (0.3, 2.0):
+        reducer, losses = doubly_robust(r=r, eta=1.0), LOSSES.clone().requires_grad_()
+        reducer.update(losses, step)
+        value = reducer(losses, step)
+        value.backward()
+        exact = LOSSES.double().requires_grad_()
+        expected = r * (torch.logsumexp(exact / r, 0) - np.log(len(exact)))
+        expected.backward()
+        assert value.item() == pytest.approx(expected.item(), rel=1e-5)
+        torch.testing.assert_close(losses.grad.double(), exact.grad, rtol=1e-4, atol=1e-6)
+        w = exact.grad
+        dual = (w * exact).sum() - r * (w * (w * len(w)).log()).sum()
+        assert value.item() == pytest.approx(dual.item(), rel=1e-5)
+
+
+def test_doubly_robust_averages_over_batches(step):
+    """Against the moving average written out; a large r is the mean."""
+    reducer, u = doubly_robust(r=1.0, eta=0.25), None
+    for scale in (1.0, 2.0, 0.5):
+        reducer.update(scale * LOSSES, step)
+        here = np.exp(scale * LOSSES.double().numpy()).mean()
+        u = here if u is None else 0.75 * u + 0.25 * here
+    assert reducer.log_u.item() == pytest.approx(np.log(u), rel=1e-5)
+    flat, losses = doubly_robust(r=1e6, eta=1.0), LOSSES.clone().requires_grad_()
+    flat.update(losses, step)
+    flat(losses, step).backward()
+    torch.testing.assert_close(losses.grad, torch.full_like(losses, 1 / EXAMPLES), rtol=1e-4, atol=0)
+    weighted = with_weight(step, torch.arange(EXAMPLES).float())
+    single = with_weight(step, torch.eye(EXAMPLES)[3])
+    assert doubly_robust()(LOSSES, single).item() == pytest.approx(LOSSES[3].item(), rel=1e-5)
+    assert doubly_robust()(LOSSES, weighted) > doubly_robust()(LOSSES, step)
+
+
+def doubly_robust(**options):
+    reducer = DoublyRobust(**options)
+    reducer.setup(tiny_context(tiny_model()))
+    return reducer
