@@ -18,6 +18,7 @@ Quantity = Callable[[Trained], float]
 QUANTITIES: dict[str, Quantity] = {}
 #: Figures of arms that train nothing, by which their mechanism shows.
 READ = {
+    "regret": "by how much the setting thought best is worse than the best, in reward",
     "forecast_correlation": "correlation of estimates with accuracies over models and domains",
     "prior_error_label_shift": "error of the label shares where nothing but these changed",
 }
@@ -239,6 +240,14 @@ def mean_absolute_weight(trained: Trained) -> float:
 def mean_squared_weight(trained: Trained) -> float:
     """mean w^2 of the weights that train."""
     return _over_trained(trained, lambda w0, w: float(w.double().square().sum()))
+
+
+@quantity
+def near_zero_weights(trained: Trained) -> float:
+    """share of the backbone's matrices that is smaller than a tenth of their root mean square."""
+    matrices = [w for name, _, w in trained.moves() if w.ndim > 1 and not name.startswith("head.")]
+    small = sum(int((w.abs() < 0.1 * w.square().mean().sqrt()).sum()) for w in matrices)
+    return small / sum(w.numel() for w in matrices)
 
 
 @quantity

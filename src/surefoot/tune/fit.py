@@ -218,7 +218,8 @@ class Fit:
         return self._finish(self.model)
 
     def before_step(self) -> None:
-        """What comes before a step: its learning rate, and its momentum where the schedule moves that."""
+        """What comes before a step: its learning rate, its momentum where the schedule moves that, the selection's own."""
+        self.selection.before_step(self.model, step=self.history.steps, steps=self.total)
         recipe = self.recipe
         groups, rates = self.optimizer.param_groups, self.base_rates
         set_rates(groups, rates, recipe.schedule, self.history.steps, self.total, warmup=recipe.warmup)

@@ -50,6 +50,9 @@ class Selection:
         """Freeze and unfreeze; wrap if need be. Raises RecipeError if nothing would train or a layer is unknown."""
         raise NotImplementedError
 
+    def before_step(self, model: Model, *, step: int, steps: int) -> None:
+        """Before the optimizer's step number `step` = 0, 1, ..., steps - 1: for rates that follow the training."""
+
     def after_step(self, model: Model, *, step: int, steps: int) -> None:
         """After the optimizer's step number `step` of `steps`, with the gradients of its last pass still there.
 
