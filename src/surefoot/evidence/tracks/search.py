@@ -16,11 +16,13 @@ from surefoot.data.tasks.stored import stored
 from surefoot.evidence.cost import Clock
 from surefoot.evidence.entry import Arm
 from surefoot.evidence.reading import embed, ndcg, only_baseline
+from surefoot.evidence.retrieving import play, rewards
 from surefoot.evidence.track import Track
 from surefoot.models.model import Model
 
 #: Questions drawn of Cranfield's 225, and functions drawn of each library.
 QUESTIONS, FUNCTIONS = 150, 100
+HOME = "numpy"
 #: The library at home and those away, with the packages that are looked through.
 LIBRARIES = {
     "numpy": ("numpy", "numpy.linalg", "numpy.fft", "numpy.random", "numpy.polynomial"),
@@ -41,8 +43,14 @@ class Search(Track):
         cranfield()
 
     def run(self, arm: Arm, *, seed: int, quantities: Collection[str] = (), store: Path) -> dict[str, float]:
-        only_baseline(self.name, arm)
         model, clock = load("minilm", max_length=128), Clock()
+        if arm.strategy is not None:
+            queries, documents = _drawn(HOME, seed)
+            table = rewards(model, queries, documents)
+            with clock.running():
+                found = play(arm.strategy, table, seed=seed)
+            return found | {"seconds": clock.seconds}
+        only_baseline(self.name, arm)
         with clock.running():
             found = {"ndcg": _cranfield(model, seed)}
             for library in LIBRARIES:
@@ -74,11 +82,15 @@ def _cranfield(model: Model, seed: int) -> float:
 
 
 def _docstrings(model: Model, library: str, seed: int) -> float:
-    pairs = documented(library)
-    order = np.random.default_rng(seed).permutation(len(pairs))[:FUNCTIONS]
-    queries, documents = zip(*(pairs[i] for i in order), strict=True)
+    queries, documents = _drawn(library, seed)
     scores = embed(model, queries) @ embed(model, documents).T
     return ndcg(scores, [{row: 1.0} for row in range(len(queries))])
+
+
+def _drawn(library: str, seed: int) -> tuple[list[str], list[str]]:
+    pairs = documented(library)
+    order = np.random.default_rng(seed).permutation(len(pairs))[:FUNCTIONS]
+    return [pairs[i][0] for i in order], [pairs[i][1] for i in order]
 
 
 def documented(library: str) -> list[tuple[str, str]]:
