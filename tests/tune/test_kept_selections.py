@@ -26,7 +26,7 @@ from surefoot.tune.selections.prefix_tuning import PrefixTuning
 from surefoot.tune.selections.sentence_adapter import SentenceAdapter
 from surefoot.tune.selections.top_layers import TopLayers
 
-KEPT = ["adapter", "iaa", "mam", "prefix_tuning", "sentence_adapter"]
+KEPT = ["adapter", "iaa", "lofit", "mam", "prefix_tuning", "sentence_adapter", "ssa"]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -197,7 +197,8 @@ def test_other_architectures(make, name):
 @pytest.mark.parametrize("name", KEPT)
 def test_a_saved_run_opens_whole_and_without_its_parts_in_transformers(name, bert_folder, tmp_path):
     model = load(bert_folder)
-    recipe = Recipe(selection={"name": name, "layers": 1}, epochs=1, batch_size=16, precision="float32")
+    options = {} if name == "lofit" else {"layers": 1}
+    recipe = Recipe(selection={"name": name, **options}, epochs=1, batch_size=16, precision="float32")
     run = recipe.fit(model, examples(32), out=tmp_path / "run")
     again = Run.load(tmp_path / "run")
     test = {"test": examples(24, 1)}
