@@ -59,6 +59,16 @@ def nonlinearity(trained: Trained) -> float:
     return float(torch.cat(errors).mean())
 
 
+@quantity
+def head_slope(trained: Trained) -> float:
+    """how fast the lead of the top class over the next can change with the features, at its fastest, home test."""
+    features = torch.from_numpy(trained.home.features).requires_grad_()
+    with evaluating(trained.model):
+        top = trained.model.head(features).topk(2, dim=1).values
+    (gradient,) = torch.autograd.grad((top[:, 0] - top[:, 1]).sum(), features)
+    return float(gradient.norm(dim=1).max())
+
+
 def _targets(trained: Trained) -> list[tuple[Target, Ball]]:
     """The home test, batch by batch, with the ball around it."""
     test, model, found = trained.world.tests[trained.world.home], trained.model, []
