@@ -31,7 +31,9 @@ def save(model: Model, folder: Path) -> None:
             options["state_dict"] = {name: value for name, value in state.items() if name not in added}
         model.backbone.save_pretrained(partial, **options)  # type: ignore[operator]
         model.processor.save(partial)
-        save_file({name: value.contiguous() for name, value in model.head.state_dict().items()}, partial / HEAD)
+        # Parts that act at the head have a file of their own, as all have.
+        own = {name: value for name, value in model.head.state_dict().items() if name not in inside(model.head, [name])}
+        save_file({name: value.contiguous() for name, value in own.items()}, partial / HEAD)
         card: dict[str, Any] = {
             "version": CARD_VERSION + bool(model.additions),
             "name": model.name,
