@@ -6,7 +6,7 @@ Movies are home; Amazon, the NYT and tweets take turns at being unseen, with 100
 two as judge. Ten seeds, each with a fresh training sample; sentences of the half that the study has not seen
 (`study/worlds.py`; of the other two tasks the study has seen all sentences, in other samples). The baselines train every
 layer; the search the top two to four, and every one once. The trials of one seed are the same in all turns (random
-draws, before TPE sets in), so they are trained once. Every method is scored with the same corrections of its decision.
+draws, before TPE sets in), so they are trained once. `--bank wide` repeats the searches with the enlarged bank beside it. Every method is scored with the same corrections of its decision.
 The bootstrap draws seeds, and documents within a domain. `--task` repeats it on the study's other tasks.
 """
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--trials", type=int, default=TRIALS)
     parser.add_argument("--train-size", type=int)
+    parser.add_argument("--bank", default="autoft", choices=["autoft", "wide"], help="what draws are made of")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -70,7 +72,7 @@ def work(arguments: argparse.Namespace) -> None:
         here = world(arguments.task, seed=seed, half=REPORT, train_size=arguments.train_size)
         baselines(model, here, seed, folder)
         for unseen in here.away:
-            turn(model, here, unseen, seed, folder, arguments.trials)
+            turn(model, here, unseen, seed, folder, arguments.trials, arguments.bank)
 
 
 def baselines(model: Any, here: Any, seed: int, folder: Path) -> None:
@@ -103,13 +105,18 @@ def baselines(model: Any, here: Any, seed: int, folder: Path) -> None:
         print(f"seed {seed} {name}: {seconds:.0f} s", flush=True)
 
 
-def turn(model: Any, here: Any, unseen: str, seed: int, folder: Path, trials: int) -> None:
-    """One search with one domain unseen."""
+def turn(model: Any, here: Any, unseen: str, seed: int, folder: Path, trials: int, bank: str) -> None:
+    """One search with one domain unseen. What is not drawn (baselines, anchors) is the same with either bank."""
     from surefoot import tune
+    from surefoot.search.bank import BANKS
 
-    path = folder / f"surefoot-{unseen}.npz"
+    own = "" if bank == "autoft" else f"_{bank}"
+    path = folder / f"surefoot{own}-{unseen}.npz"
     if path.exists():
         return
+    family = folder / f"family{own}"
+    if own and not family.exists():
+        shutil.copytree(folder / "family", family)
     began = time.perf_counter()
     found = tune(
         model,
@@ -117,7 +124,8 @@ def turn(model: Any, here: Any, unseen: str, seed: int, folder: Path, trials: in
         judge={name: here.sets[f"{name}/judge"] for name in here.away if name != unseen},
         unlabelled={unseen: here.sets[f"{unseen}/unlabelled"]},
         validation=here.sets[f"{here.home}/validation"],
-        family=folder / "family",
+        family=family,
+        bank=BANKS[bank],
         trials=trials,
         max_length=here.max_length,
         seed=seed,

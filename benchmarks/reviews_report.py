@@ -22,6 +22,8 @@ from surefoot.files import write_json
 from surefoot.search.sets import HOME
 
 METHODS = ("linear_probe", "fine_tune", "lp_ft", "wise_ft", "surefoot")
+#: The search over the enlarged bank, where it has been run.
+WIDE = "surefoot_wide"
 DRAWS, AUC_DRAWS = 2000, 300
 #: How the decision is made: as the model has it; corrected by judge and unlabelled data; at the true prior.
 DECISIONS = ("plain", "corrected", "true prior")
@@ -46,8 +48,32 @@ def report(store: Path, task: str, results: Path) -> None:
         "forecast": forecasts(store, task, cells),
         "environment": environment(),
     }
+    if wide := [(cell["seed"], cell["turn"]) for cell in cells if cell["method"] == WIDE]:
+        figures["wide bank"] = enlarged([cell for cell in cells if (cell["seed"], cell["turn"]) in wide])
     write_json(results / f"bench-{task}.json", figures)
     show(figures)
+
+
+def enlarged(cells: list[dict[str, Any]]) -> dict[str, Any]:
+    """The search over the enlarged bank against that over the first one, on the seeds and turns that have both."""
+    means = {
+        method: {
+            figure: [
+                np.mean([np.mean(c[figure]) for c in cells if c["turn"] == turn and c["method"] == method])
+                for turn in turns(cells)
+            ]
+            for figure in ("plain", "corrected", "auc")
+        }
+        for method in ("surefoot", WIDE)
+    }
+    worst = {method: {name: float(min(each)) for name, each in found.items()} for method, found in means.items()}
+    return {
+        "seeds": len({cell["seed"] for cell in cells}),
+        "worst turn": {name: {"wide": worst[WIDE][name], "first": worst["surefoot"][name]} for name in worst[WIDE]},
+        "wide - first": {
+            figure: difference(cells, "surefoot", figure, ours=WIDE) for figure in ("plain", "corrected", "auc", "home")
+        },
+    }
 
 
 def collect(store: Path, task: str) -> list[dict[str, Any]]:
@@ -59,8 +85,10 @@ def collect(store: Path, task: str) -> list[dict[str, Any]]:
         for turn in here.away:
             if not (folder / f"surefoot-{turn}.npz").exists():
                 continue
-            for method in METHODS:
-                name = f"surefoot-{turn}" if method == "surefoot" else method
+            for method in (*METHODS, WIDE):
+                name = f"{method}-{turn}" if method in ("surefoot", WIDE) else method
+                if not (folder / f"{name}.npz").exists():
+                    continue
                 with np.load(folder / f"{name}.npz") as file:
                     logits = {key[4:]: file[key] for key in file.files if key.startswith("set:")}
                 cells.append({"seed": seed, "turn": turn, "method": method, **judged(here, turn, logits)})
@@ -104,14 +132,16 @@ def by_method(cells: list[dict[str, Any]], where: str) -> dict[str, dict[str, fl
     }
 
 
-def pairs(cells: list[dict[str, Any]], other: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+def pairs(
+    cells: list[dict[str, Any]], other: str, ours: str = "surefoot"
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     found = {(c["seed"], c["turn"], c["method"]): c for c in cells}
-    return [(c, found[c["seed"], c["turn"], other]) for c in cells if c["method"] == "surefoot"]
+    return [(c, found[c["seed"], c["turn"], other]) for c in cells if c["method"] == ours]
 
 
-def difference(cells: list[dict[str, Any]], other: str, figure: str) -> dict[str, float]:
-    """Mean of surefoot - other over turns and seeds, with a bootstrap over seeds and, within a domain, documents."""
-    return bootstrap(pairs(cells, other), figure, figure)
+def difference(cells: list[dict[str, Any]], other: str, figure: str, ours: str = "surefoot") -> dict[str, float]:
+    """Mean of ours - other over turns and seeds, with a bootstrap over seeds and, within a domain, documents."""
+    return bootstrap(pairs(cells, other, ours), figure, figure)
 
 
 def crossed(cells: list[dict[str, Any]], ours: str, other: str, theirs: str) -> dict[str, float]:
@@ -247,6 +277,8 @@ def show(figures: dict[str, Any]) -> None:
             f"{k} {100 * v['value']:+.1f} [{100 * v['low']:+.1f}, {100 * v['high']:+.1f}]" for k, v in each.items()
         )
         print(f"{name:26} {row}")
+    for name, each in figures.get("wide bank", {}).items():
+        print(f"wide bank, {name}: {json.dumps(each)}")
     for key in ("cost", "forecast"):
         print(key, json.dumps(figures[key]))
 

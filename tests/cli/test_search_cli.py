@@ -196,7 +196,7 @@ OPTIONS: dict[str, tuple[list[str], list[str]]] = {
     "two trials": (["--trials", "2"], ["`trials` is 2", "greater than or equal to 3"]),
     "odd time": (["--time-limit", "5x"], ["'5x'", "90s, 5m, 1.5h"]),
     "no time": (["--time-limit", "0s"], ["`time_limit`", "greater than 0"]),
-    "unknown objective": (["--bank", "cross_entropy,flip"], ["unknown objective `flip`", "did you mean `flyp`?"]),
+    "unknown objective": (["--bank", "cross_entropy,flip"], ["the bank has no `flip`", "did you mean `flyp`?"]),
     "empty bank": (["--bank", ","], ["the bank is empty"]),
     "unknown start": (["--starts", "finetune"], ["unknown recipe `finetune`", "did you mean `fine_tune`"]),
     "layers in words": (["--layers", "top"], ["`layers` is 'top'", "2-4"]),

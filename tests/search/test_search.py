@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_search import examples, search
 from torch import nn
 
 import surefoot
 from command_line import one_thread
-from conftest import sentences
 from surefoot.data.examples import Examples
 from surefoot.errors import DataError, RecipeError
 from surefoot.models.load import load
@@ -26,7 +26,7 @@ from surefoot.search.journal import Entry
 KILLED = """
 import os, sys
 sys.path.insert(0, {tests!r})
-from test_search import search
+from small_search import search
 from command_line import one_thread
 def die(entries, clock):
     if len(entries) == {at}:
@@ -34,25 +34,6 @@ def die(entries, clock):
 with one_thread():
     search({model!r}, {out!r}, after=die)
 """
-
-
-def examples(count: int, seed: int, *, labelled: bool = True) -> Examples:
-    texts, labels = sentences(count, seed)
-    return Examples(texts, labels if labelled else None, ("bad", "good"), source=f"set {seed}")
-
-
-def search(model: object, out: object = None, **changes: object):  # type: ignore[no-untyped-def]
-    """Eight trials, of which two are drawn."""
-    options = {"trials": 8, "epochs": 2, "batch_size": 16, "layers": (1, 2), "startup": 0, "seed": 3} | changes
-    return surefoot.tune(
-        load(model) if isinstance(model, str) else model,
-        examples(90, 3),
-        judge={"shop": examples(40, 4), "news": examples(40, 5)},
-        unlabelled={"short": examples(60, 6, labelled=False)},
-        tests={"short": examples(60, 6)},
-        out=out,
-        **options,
-    )
 
 
 @pytest.fixture(autouse=True)

@@ -100,8 +100,9 @@ def read_search(path: Path) -> dict[str, Any]:
             fields[name] = [_named_beside(path.parent, each) for each in _sets(path, name, fields[name])]
     if "model" in fields and (path.parent / fields["model"]).is_dir():
         fields["model"] = str(path.parent / fields["model"])
-    if "out" in fields:
-        fields["out"] = path.parent / fields["out"]
+    for name in ("out", "warm_start"):
+        if isinstance(fields.get(name), str):
+            fields[name] = path.parent / fields[name]
     return fields
 
 

@@ -128,11 +128,18 @@ class Board:
         return Group(table, Text(state), self._bar.get_renderable())
 
 
+#: What a draw takes of each kind unless the bank has others.
+USUAL = {"optimizer": "adamw", "selection": "top_layers", "reducer": "mean"}
+
+
 def what(entry: Entry) -> str:
-    """A baseline's name, or the start that a trial was drawn from."""
+    """A baseline's name, or the start that a trial was drawn from with the unusual among what was drawn."""
     name = str(entry.attrs.get("name", ""))
-    drawn = not name or name.startswith("trial-")
-    return str(entry.attrs.get("start") or entry.params.get("start") or "drawn") if drawn else name
+    if name and not name.startswith("trial-"):
+        return name
+    start = str(entry.attrs.get("start") or entry.params.get("start") or "drawn")
+    drawn = (entry.params.get(kind, usual) for kind, usual in USUAL.items())
+    return " + ".join([start, *(str(each) for each in drawn if each not in USUAL.values())])
 
 
 def layers_of(entry: Entry) -> int | None:

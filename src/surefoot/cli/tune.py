@@ -13,7 +13,10 @@ from surefoot.cli.options import Device, Json, Threads
 #: The recipe of those who have no judge: LP-FT with WiSE-FT.
 WITHOUT_JUDGE = "wise_ft"
 #: Options that only a search reads.
-SEARCH_ONLY = ("judge", "unlabelled", "validation", "bank", "starts", "layers", "trials", "time_limit", "batch")
+SEARCH_ONLY = (
+    *("judge", "unlabelled", "validation", "bank", "starts", "layers", "trials", "time_limit", "batch"),
+    *("per_layer", "pruner", "warm_start"),
+)
 #: Options of a search that say where it runs.
 ENGINE = ("engine", "workers", "address")
 #: Fields of a plan that a recipe has too, and checks itself.
@@ -63,7 +66,22 @@ def tune(
     time_limit: Annotated[
         str | None, typer.Option(help="Give the answer after 90s, 5m, 1.5h; with --trials, whichever comes first.")
     ] = None,
-    bank: Annotated[str | None, typer.Option(help="Objectives to draw from: cross_entropy,flyp,...")] = None,
+    bank: Annotated[
+        str | None,
+        typer.Option(
+            help="Methods to draw from, by name and of any kind: smart,l2_sp,focal,sam,lora; or a whole bank: autoft, the default, or wide."
+        ),
+    ] = None,
+    per_layer: Annotated[
+        bool | None,
+        typer.Option("--per-layer", help="Draw learning rate, decay and norms for each layer.", show_default=False),
+    ] = None,
+    pruner: Annotated[
+        str | None, typer.Option(help="How draws are given up early: median, the default, halving, or none.")
+    ] = None,
+    warm_start: Annotated[
+        Path | None, typer.Option(help="An earlier search, whose four best draws come first.", metavar="RUN")
+    ] = None,
     starts: Annotated[str | None, typer.Option(help="Recipes that draws start from: flyp,fine_tune.")] = None,
     layers: Annotated[str | None, typer.Option(help="Fewest and most top layers to train: 2-4.")] = None,
     batch: Annotated[
@@ -118,6 +136,7 @@ def tune(
     given |= {"test": test or None, "validation": validation, "trials": trials, "time_limit": time_limit}
     given |= {"bank": bank, "starts": starts, "layers": layers, "epochs": epochs, "batch_size": batch_size}
     given |= {"max_length": max_length, "seed": seed, "batch": batch}
+    given |= {"per_layer": per_layer, "pruner": pruner, "warm_start": warm_start}
     given |= {"engine": engine, "workers": workers, "address": address}
     given = {name: value for name, value in given.items() if value is not None}
     if seed is not None and seed < 0:
@@ -191,11 +210,14 @@ def _plan(fields: dict[str, Any], *, without: tuple[str, ...] = ()) -> Any:
     """The plan among the fields; RecipeError for one that cannot work."""
     from surefoot.cli.inputs import parse_layers, parse_names
     from surefoot.search.plan import Plan
+    from surefoot.search.warm import best_draws
 
     own = {name: value for name, value in fields.items() if name in Plan.model_fields and name not in without}
     for name, parse in {"bank": parse_names, "starts": parse_names, "layers": parse_layers}.items():
         if name in own:
             own[name] = parse(own[name])
+    if isinstance(own.get("warm_start"), str | Path):
+        own["warm_start"] = best_draws(own["warm_start"])
     return Plan(**own)
 
 

@@ -85,6 +85,21 @@ class Model(nn.Module):
             return []
         return [f"backbone.{self._stack[0]}.{i}" for i in range(len(self._stack[2]))]
 
+    def height(self, name: str) -> int:
+        """How far below the top the parameter called `name` runs: 0 for the head and what follows the layers, 1 for the
+        topmost layer, `len(layers)` for the lowest, one more for what runs before."""
+        layers = self.layer_names
+        for i, layer in enumerate(reversed(layers)):
+            if name.startswith(f"{layer}."):
+                return i + 1
+        if not name.startswith("backbone."):
+            return 0
+        names = list(self.state_dict())
+        last = max(
+            (i for i, each in enumerate(names) if layers and each.startswith(f"{layers[-1]}.")), default=len(names)
+        )
+        return 0 if name in names[last:] and "embed" not in name else len(layers) + 1
+
     @property
     def device(self) -> torch.device:
         return next(self.backbone.parameters(), torch.empty(0)).device

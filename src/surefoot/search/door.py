@@ -108,12 +108,11 @@ def identity_of(
     threads: of whatever trains the trials.
     """
     here = torch.get_num_threads()
-    settings = plan.model_dump(exclude={"trials", "time_limit", "seed"} | ({"batch"} if plan.batch == 1 else set()))
     sets = {
         name: _all_of(each) for name, each in sorted({**judge, **{f"?{k}": v for k, v in unlabelled.items()}}.items())
     }
     return {
-        "plan": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
+        "plan": hashlib.sha256(json.dumps(plan.identity, sort_keys=True).encode()).hexdigest(),
         "data": hashlib.sha256("".join(map(_all_of, (train, validation))).encode()).hexdigest(),
         "judge or unlabelled sets": hashlib.sha256(json.dumps(sets).encode()).hexdigest(),
         "model": model_hash(model),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,9 @@ STUDY = "surefoot"
 _BEGIN = b'{"op_code":0,"worker_id":"'
 
 Direction = Literal["minimize", "maximize"]
+Pruner = Literal["median", "halving", "none"]
+#: Of successive halving: one in so many goes on from each rung, to so many times the steps.
+REDUCTION = 3
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ class Asked:
         self.trial.report(value, step)
 
     def should_prune(self) -> bool:
-        """Whether the best report so far is worse than the median, at this step, of the drawn trials that are complete."""
+        """What the ledger's pruner says. The median one: whether the best report so far is worse than the median, at this
+        step, of the drawn trials that are complete. Halving: whether the report is outside the best third at this rung."""
         return self.trial.should_prune()
 
 
@@ -71,18 +76,29 @@ class Ledger:
     ones before any is pruned. TPE is multivariate, as Optuna's single-objective default is, and sees only trials that drew
     parameters and did not fail: others would count towards `startup`, take a place among the best that it imitates and
     keep it from modelling parameters jointly. The liar that penalises running trials is off: a trial sees none.
+    grouped: for a space with conditions; parameters are modelled jointly in groups that occur together (Optuna's `group`).
+    pruner: `median`; `halving`, asynchronous successive halving (Li et al. 2020) by thirds, which needs reports at
+    steps 1, 3, 9, ...; `none`.
 
     Use it in a `with` block, or `close` it: until then no other process may open `path`. Raises RunError if `path` is
     in use, is not a journal of surefoot's, or was begun with another seed, startup, direction or version.
     """
 
     def __init__(
-        self, path: str | Path | None, *, seed: int, startup: int = 10, direction: Direction = "minimize"
+        self,
+        path: str | Path | None,
+        *,
+        seed: int,
+        startup: int = 10,
+        direction: Direction = "minimize",
+        grouped: bool = False,
+        pruner: Pruner = "median",
     ) -> None:
         if seed < 0 or startup < 0:
             raise ValueError(f"seed and startup are at least 0, not {seed} and {startup}")
         self.path = Path(path) if path is not None else None
         self.seed, self.startup, self.direction = seed, startup, direction
+        self.grouped, self.pruner = grouped, pruner
         self._lock: FileLock | None = None
         if self.path is None:
             self._study = _study(None, direction)
@@ -126,13 +142,13 @@ class Ledger:
         sign = 1.0 if self.direction == "minimize" else -1.0
         return min(complete, key=lambda entry: sign * cast(float, entry.value), default=None)
 
-    def ask(self, number: int | None = None, *, seen: int | None = None) -> Asked:
+    def ask(
+        self, number: int | None = None, *, seen: int | None = None, fixed: Mapping[str, Any] | None = None
+    ) -> Asked:
         """Trial `number`, by default the next after the finished ones, so that an unfinished one is asked for again.
 
-        seen: it sees only so many of the first trials; by default all before it.
+        seen: it sees only so many of the first trials; by default all before it. fixed: parameters that are not drawn.
         """
-        from optuna.pruners import MedianPruner
-        from optuna.samplers import TPESampler
         from optuna.trial import TrialState, create_trial
 
         finished = self._finished()
@@ -141,13 +157,15 @@ class Ledger:
         study = _study(
             None,
             self.direction,
-            sampler=TPESampler(seed=seed, n_startup_trials=self.startup, multivariate=True, constant_liar=False),
-            pruner=MedianPruner(n_startup_trials=self.startup),
+            sampler=_sampler(seed, self.startup, grouped=self.grouped),
+            pruner=_pruner(self.pruner, self.startup),
         )
         # Optuna takes no notice of failed trials; they stand for those without a say, so that numbers stay the same.
         silent = create_trial(state=TrialState.FAIL)
         known = [trial if trial.params else silent for trial in finished[: number if seen is None else seen]]
         study.add_trials(known + [silent] * (number - len(known)))
+        if fixed is not None:
+            study.enqueue_trial(dict(fixed))
         return Asked(number, study.ask())
 
     def tell(
@@ -230,6 +248,22 @@ def _study(storage: BaseStorage | None, direction: Direction, **options: Any) ->
         return optuna.create_study(storage=storage, study_name=STUDY, direction=direction, **options)
     finally:
         optuna.logging.set_verbosity(level)
+
+
+def _sampler(seed: int, startup: int, *, grouped: bool) -> Any:
+    from optuna.samplers import TPESampler
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # groups are marked experimental
+        return TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, group=grouped, constant_liar=False)
+
+
+def _pruner(name: Pruner, startup: int) -> Any:
+    from optuna.pruners import MedianPruner, NopPruner, SuccessiveHalvingPruner
+
+    if name == "median":
+        return MedianPruner(n_startup_trials=startup)
+    return SuccessiveHalvingPruner(1, REDUCTION) if name == "halving" else NopPruner()
 
 
 def _entry(number: int, trial: FrozenTrial) -> Entry:

@@ -12,8 +12,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from surefoot.errors import RecipeError, first_problem
 from surefoot.registry import get
+from surefoot.search.bank import AUTOFT, Bank
+from surefoot.search.journal import Pruner
 from surefoot.search.judge import RULES
-from surefoot.search.space import BANK
 from surefoot.tune.recipes import read_yaml
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
@@ -38,7 +39,10 @@ class Plan(BaseModel):
 
     trials: how many, the three baselines included; the same number and seed give the same bytes. time_limit: seconds
     after which the answer is given instead; an answer, not bytes. With neither, 20 trials.
-    bank: objectives whose weights are drawn; the first weighs 1. starts: recipes that draws start from, of which a trial
+    bank: methods that draws are made of, by name, of any kind (see `search/bank.py`): objectives are weighed, of
+    optimizers, selections and reducers a draw takes one; `autoft` (the default) and `wide` name whole banks.
+    per_layer: whether learning rate, decay and norms get factors for each layer. warm_start: parameters of the first
+    draws, such as the best of an earlier search (`search/warm.py`). starts: recipes that draws start from, of which a trial
     takes one: their heads decide which members can be averaged. In the study a head of zeros gave the best soups for two
     classes, a linear probe for ten.
     anchors: recipes that are trained once, as they are, on `anchor_layers` top layers or all, and may be the answer by
@@ -49,14 +53,16 @@ class Plan(BaseModel):
     members that the answer is made of are then trained again on all of them.
     batch: trials that are asked together and see only those of earlier batches: as many can be trained at the same time.
     Part of the search, unlike the number of workers: it draws the same on one worker and on eight.
-    rule: how the judge compares (see `search/judge.py`). startup: draws before TPE sets in.
+    rule: how the judge compares (see `search/judge.py`). startup: draws before TPE sets in. pruner: which draws are given
+    up early: `median`, worse after an epoch than half of the finished ones; `halving`, not in the best third of those that
+    came as far, after 1/9 and 1/3 of the training: for many draws and long trainings; `none`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     trials: int | None = Field(default=None, ge=3, le=100_000)
     time_limit: Annotated[float | None, BeforeValidator(seconds)] = Field(default=None, gt=0)
-    bank: tuple[str, ...] = BANK
+    bank: tuple[str, ...] = AUTOFT
     starts: tuple[str, ...] = ("zero_head", "lp_ft")
     anchors: tuple[str, ...] = ("fine_tune",)
     anchor_layers: int | None = Field(default=None, ge=0)
@@ -69,6 +75,9 @@ class Plan(BaseModel):
     batch: int = Field(default=1, ge=1, le=10_000)
     rule: Literal["mean_log_loss", "worst_domain", "mean_and_spread", "threshold_free", "with_home"] = "with_home"
     startup: int = Field(default=16, ge=0)
+    pruner: Pruner = "median"
+    per_layer: bool = False
+    warm_start: tuple[dict[str, Any], ...] = ()
     seed: int = Field(default=0, ge=0)
 
     def __init__(self, **fields: Any) -> None:
@@ -79,10 +88,7 @@ class Plan(BaseModel):
 
     @model_validator(mode="after")
     def _can_work(self) -> Plan:
-        if not self.bank:
-            raise RecipeError("the bank is empty: name at least one objective, such as cross_entropy")
-        for name in self.bank:
-            get("objective", name)
+        Bank.of(self.bank)
         for name in (*self.starts, *self.anchors):
             get("recipe", name)
         if not self.starts:
@@ -91,6 +97,14 @@ class Plan(BaseModel):
             raise RecipeError(f"`layers` is {self.layers}: give the fewest and the most top layers, such as [2, 4]")
         assert self.rule in RULES
         return self
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What makes two plans the same search; what is left as it usually is does not count, so that what was begun
+        before there was such an option goes on."""
+        usual = {"batch": 1, "pruner": "median", "per_layer": False, "warm_start": ()}
+        fields = self.model_dump(exclude={"trials", "time_limit", "seed"})
+        return {name: value for name, value in fields.items() if name not in usual or value != usual[name]}
 
     @property
     def count(self) -> float:

@@ -23,6 +23,7 @@ from surefoot.models.model import Model
 from surefoot.models.save import check_saveable
 from surefoot.progress import Progress, Silent
 from surefoot.search.answer import Answer, find_answer
+from surefoot.search.bank import Bank
 from surefoot.search.clock import Clock
 from surefoot.search.door import at_most, check, hold_out, identity_of
 from surefoot.search.explain import explain
@@ -132,7 +133,10 @@ def tune(
         )
         identity = identity_of(start, plan, train, validation, judge, unlabelled or {}, threads=opened.threads)
         keeper.claim(identity)
-        with Ledger(keeper.journal, seed=plan.seed, startup=plan.startup) as ledger:
+        grouped = Bank.of(plan.bank).conditional
+        with Ledger(
+            keeper.journal, seed=plan.seed, startup=plan.startup, grouped=grouped, pruner=plan.pruner
+        ) as ledger:
             clock = Clock(plan.time_limit)
             if plan.time_limit is not None:
                 clock.reserve = min(max(RESERVE_LEAST, RESERVE_SHARE * plan.time_limit), plan.time_limit / 2)

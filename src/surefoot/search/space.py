@@ -1,75 +1,133 @@
-"""What the search draws: a recipe for each trial, from a bank of objectives."""
+"""What the search draws: a recipe for each trial, from a bank of methods.
+
+Some hyperparameters exist only beside certain draws of others: the options of an optimizer where it was drawn, an
+objective's weight where it was switched on. The sampler models each such group by the trials that have it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from surefoot.registry import get
-from surefoot.tune.objective import Space
+from surefoot.search.bank import AUTOFT, Bank
+from surefoot.tune.objective import Space, WeightObjective
+from surefoot.tune.optimizer import Wrapper
 from surefoot.tune.recipe import Recipe
 
 if TYPE_CHECKING:
     from optuna import Trial
 
-#: AutoFT's bank: cross-entropy weighs 1, the others are drawn.
-BANK = (
-    "cross_entropy",
-    "hinge",
-    "entropy",
-    "confidence_minimization",
-    "flyp",
-    "l1_zero",
-    "l2_zero",
-    "l1_start",
-    "l2_start",
-)
 #: Weight of an objective, as in AutoFT.
 WEIGHT = Space(1e-4, 10.0, log=True)
 #: AutoFT draws 0.01 to 100 times a base rate; with the top layers of a small encoder both ends do nothing but harm.
 RATE = Space(1e-5, 5e-4, log=True)
 DECAY = Space(0.0, 1.0)
+#: Of a layer's learning rate, decay or norms beside the head's, where each layer has its own.
+FACTOR = Space(0.1, 10.0, log=True)
 
 
 def propose(
-    trial: Trial, starts: Mapping[str, Recipe], *, bank: Sequence[str] = BANK, layers: tuple[int, int] | None = (1, 4)
+    trial: Trial,
+    starts: Mapping[str, Recipe],
+    *,
+    bank: Bank = Bank.of(AUTOFT),  # noqa: B008 - a value
+    layers: tuple[int, int] | None = (1, 4),
+    per_layer: bool = False,
 ) -> tuple[str, Recipe]:
-    """(name of the start, the trial's recipe): a start with drawn weights of the bank, learning rate, weight decay and
-    number of top layers.
+    """(name of the start, the trial's recipe): a start with drawn weights of the bank's objectives, optimizer, learning
+    rate, weight decay, selection and reducer.
 
     The start's own first objective weighs 1, since only ratios of weights matter. Where that is FLYP, whose head is made
     of the labels' texts in the end, losses on the logits of another head have no place: of the bank it is joined by the
-    terms on the weights alone. Options that an objective's `space` names are drawn with its weight.
+    terms on the weights alone. Options that a method's `space` names are drawn with it.
     `layers`: fewest and most top layers to train; None leaves the start's selection.
+    `per_layer`: learning rate, weight decay and norms of the weights get a factor for each layer, as AutoFT's layerwise
+    variants have it; the last is for the lowest that `layers` allows and all below.
     """
     start = trial.suggest_categorical("start", list(starts)) if len(starts) > 1 else next(iter(starts))
-    recipe = starts[start]
-    first = next(iter(recipe.objectives))
-    objectives: dict[str, Any] = {first: recipe.objectives[first]}
-    for name in bank:
-        if name == first or (first == "flyp" and get("objective", name).make.acts_on != "weights"):
-            continue
-        objectives[name] = {"weight": _draw(trial, f"weight.{name}", WEIGHT)}
-        for option, space in get("objective", name).make.space().items():
-            objectives[name][option] = _draw(trial, f"{name}.{option}", space)
-    if first != "flyp" and "flyp" in objectives:
-        # The head that cross-entropy trains stays; FLYP keeps the features near the texts of the labels.
-        objectives["flyp"]["write_head"] = False
-    changes: dict[str, Any] = {
-        "name": f"trial-{trial.number}",
-        "objectives": objectives,
-        "optimizer": {
-            "name": "adamw",
-            "lr": _draw(trial, "lr", RATE),
-            "weight_decay": _draw(trial, "weight_decay", DECAY),
-        },
-    }
-    if layers is not None:
-        changes["selection"] = {"name": "top_layers", "k": trial.suggest_int("layers", *layers)}
-    return start, recipe.changed(**changes)
+    draw = _Draw(trial, starts[start], bank, layers[1] if per_layer and layers else 0)
+    changes: dict[str, Any] = {"name": f"trial-{trial.number}", "objectives": draw.objectives()}
+    changes["optimizer"] = draw.optimizer()
+    changes |= draw.selection(layers)
+    if bank.reducers and draw.first != "flyp":
+        changes["reducer"] = draw.one("reducer", "mean", bank.reducers)
+    if draw.depth:
+        changes["layerwise"] = {key: draw.factors(key) for key in ("lr", "weight_decay")}
+    return start, draw.recipe.changed(**changes)
 
 
-def _draw(trial: Trial, name: str, space: Space) -> float:
-    if space.integer:
-        return trial.suggest_int(name, int(space.low), int(space.high), log=space.log)
-    return trial.suggest_float(name, space.low, space.high, log=space.log)
+class _Draw:
+    """The parts of one trial's recipe."""
+
+    def __init__(self, trial: Trial, recipe: Recipe, bank: Bank, depth: int) -> None:
+        self.trial, self.recipe, self.bank, self.depth = trial, recipe, bank, depth
+        self.first = next(iter(recipe.objectives))
+
+    def objectives(self) -> dict[str, Any]:
+        found: dict[str, Any] = {self.first: self.recipe.objectives[self.first]}
+        for name in self.bank.objectives:
+            make = get("objective", name).make
+            if name == self.first or (self.first == "flyp" and make.acts_on != "weights"):
+                continue
+            if "reference" in make.needs and self.recipe.head in ("random", "zero"):
+                continue  # the start has no answers to compare with
+            if name in self.bank.switched and not self.trial.suggest_categorical(f"use.{name}", [False, True]):
+                continue
+            found[name] = {"weight": self.number(f"weight.{name}", WEIGHT), **self.options(name, make.space())}
+            if self.depth and issubclass(make, WeightObjective) and "by_layer" in inspect.signature(make).parameters:
+                found[name]["by_layer"] = self.factors(f"weight.{name}")
+        if self.first != "flyp" and "flyp" in found:
+            # The head that cross-entropy trains stays; FLYP keeps the features near the texts of the labels.
+            found["flyp"]["write_head"] = False
+        return found
+
+    def optimizer(self) -> dict[str, Any]:
+        """AdamW, one of the bank's around it, or one in its place, whose rates lie about its own default as AdamW's do."""
+        name = self.choice("optimizer", "adamw", self.bank.optimizers)
+        rate, decay = self.number("lr", RATE), self.number("weight_decay", DECAY)
+        adamw = {"name": "adamw", "lr": rate, "weight_decay": decay}
+        if name == "adamw":
+            return adamw
+        make = get("optimizer", name).make
+        options = self.options(name, make.space())
+        if issubclass(make, Wrapper):
+            return {"name": name, **options, "inner": adamw}
+        return {"name": name, "lr": rate * _default_rate(name) / _default_rate("adamw"), **options}
+
+    def selection(self, layers: tuple[int, int] | None) -> dict[str, Any]:
+        usual = "top_layers" if layers is not None else "all"
+        if not self.bank.selections and layers is None:
+            return {}
+        name = self.choice("selection", usual, self.bank.selections)
+        if name == "top_layers" and layers is not None:
+            return {"selection": {"name": name, "k": self.trial.suggest_int("layers", *layers)}}
+        return {"selection": {"name": name, **self.options(name, get("selection", name).make.space())}}
+
+    def one(self, kind: str, usual: str, names: tuple[str, ...]) -> dict[str, Any]:
+        """A method of that kind with its options."""
+        name = self.choice(kind, usual, names)
+        space: dict[str, Space] = getattr(get(kind, name).make, "space", dict)()
+        return {"name": name, **self.options(name, space)}
+
+    def choice(self, what: str, usual: str, names: tuple[str, ...]) -> str:
+        options = list(dict.fromkeys([usual, *names]))
+        return self.trial.suggest_categorical(what, options) if len(options) > 1 else usual
+
+    def options(self, name: str, space: Mapping[str, Space]) -> dict[str, float]:
+        return {option: self.number(f"{name}.{option}", each) for option, each in space.items()}
+
+    def factors(self, what: str) -> list[float]:
+        """1 for the head, then a factor for each layer downwards."""
+        return [1.0, *(self.number(f"{what}.layer{i + 1}", FACTOR) for i in range(self.depth))]
+
+    def number(self, name: str, space: Space) -> float:
+        if space.integer:
+            return self.trial.suggest_int(name, int(space.low), int(space.high), log=space.log)
+        return self.trial.suggest_float(name, space.low, space.high, log=space.log)
+
+
+def _default_rate(name: str) -> float:
+    parameter = inspect.signature(get("optimizer", name).make).parameters.get("lr")
+    return float(parameter.default) if parameter is not None and parameter.default is not parameter.empty else 1.0

@@ -16,8 +16,9 @@ from surefoot.errors import SurefootError
 from surefoot.models.model import Model
 from surefoot.progress import Progress, Silent
 from surefoot.search.family import Family, Member, model_with_classes
-from surefoot.search.journal import Asked
+from surefoot.search.journal import REDUCTION, Asked, Pruner
 from surefoot.search.judge import RULES, Judge, View
+from surefoot.search.plan import Plan
 from surefoot.search.sets import HOME, Sets
 from surefoot.tune.fit import Fit
 from surefoot.tune.identity import model_hash
@@ -83,6 +84,25 @@ class _Watched:
         return onward
 
 
+def _looks(pruner: Pruner, fit: Fit) -> dict[int, int]:
+    """The steps after which a drawn trial is judged, and what its report there is numbered: epochs, or rungs.
+
+    Halving looks after 1/9 and 1/3 of the training; its rungs are numbered 1 and 3, in ninths.
+    """
+    if pruner == "none":
+        return {}
+    if pruner == "median":
+        return {end: epoch for epoch, end in enumerate(range(fit.per_epoch, fit.total, fit.per_epoch), 1)}
+    rungs = {math.ceil(fit.total * rung / REDUCTION**2): rung for rung in (1, REDUCTION)}
+    return {step: rung for step, rung in rungs.items() if step < fit.total}
+
+
+def _why(pruner: Pruner, number: int, share: float) -> str:
+    if pruner == "median":
+        return f"worse than the median after epoch {number}"
+    return f"not in the best third after {share:.0%} of the training"
+
+
 @dataclass
 class Trainer:
     """Trains members on `train`, and runs them over all `sets`. What a worker has of it shares the family's folder."""
@@ -91,14 +111,13 @@ class Trainer:
     train: Examples
     sets: Sets
     judge: Judge
-    rule: str
-    seed: int
+    plan: Plan
     family: Family
     progress: Progress = field(default_factory=Silent)
 
     def __post_init__(self) -> None:
         #: What a member depends on beside its recipe.
-        self.origin = f"{self.train.fingerprint()[:16]}-{self.seed}-{model_hash(self.model)[:16]}"
+        self.origin = f"{self.train.fingerprint()[:16]}-{self.plan.seed}-{model_hash(self.model)[:16]}"
         #: Whose verdict reports to the pruner are.
         self.seat = "-".join(self.sets.prints[name] for name in self.judge.domains)
         labels = self.sets.named[HOME].labels
@@ -139,17 +158,17 @@ class Trainer:
 
     def score(self, logits: Mapping[str, np.ndarray]) -> float:
         """The rule's figure of merit on the whole judge; lower is better."""
-        return RULES[self.rule](self.view(logits), self.judge, np.ones(len(self.judge), dtype=bool))
+        return RULES[self.plan.rule](self.view(logits), self.judge, np.ones(len(self.judge), dtype=bool))
 
     def refit(self, member: Member, train: Examples) -> Member:
         """The member's recipe trained on other examples (all of them, where trials saw a part); not kept in the family."""
-        fit = Fit(Recipe(**member.facts["recipe"]), self.model, train, seed=self.seed, progress=self.progress)
+        fit = Fit(Recipe(**member.facts["recipe"]), self.model, train, seed=self.plan.seed, progress=self.progress)
         depth = fit.model.frozen
         return self._member(member.name, member.start, fit, depth, fit.run(), facts=member.facts)
 
     def _train(self, job: Job, reports: list[tuple[int, float]], start: list[Member]) -> None:
         progress = self.progress if math.isinf(job.deadline) else _Watched(self.progress, job.deadline)
-        fit = Fit(job.recipe, self.model, self.train, seed=self.seed, progress=progress)
+        fit = Fit(job.recipe, self.model, self.train, seed=self.plan.seed, progress=progress)
         depth = fit.model.frozen
         if job.unstarted:
             start.append(self._start(job.start, fit))
@@ -159,14 +178,16 @@ class Trainer:
         else:
             asked = deepcopy(job.asked)  # the one who asked is told of the reports with the result
 
-            def look(epoch: int) -> None:
-                value = self.score(self.sets.logits(fit.snapshot(), depth=depth))
-                reports.append((epoch, value))
-                asked.report(epoch, value)
-                if asked.should_prune():
-                    raise _Stopped(f"worse than the median after epoch {epoch}")
+            looks = _looks(self.plan.pruner, fit)
 
-            model = fit.run(after_epoch=look)
+            def look(step: int) -> None:
+                value = self.score(self.sets.logits(fit.snapshot(), depth=depth))
+                reports.append((looks[step], value))
+                asked.report(looks[step], value)
+                if asked.should_prune():
+                    raise _Stopped(_why(self.plan.pruner, looks[step], step / fit.total))
+
+            model = fit.run(looks=looks, look=look)
             facts |= {"reports": reports, "judge": self.seat}
         self.family.add(self._member(job.name, job.start, fit, depth, model, facts=facts))
 

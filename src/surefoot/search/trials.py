@@ -18,7 +18,7 @@ from surefoot.engine import Engine
 from surefoot.errors import RecipeError, RunError, SurefootError
 from surefoot.models.model import Model
 from surefoot.progress import Progress, Silent
-from surefoot.registry import get
+from surefoot.search.bank import Bank
 from surefoot.search.clock import Clock
 from surefoot.search.family import Family, Member
 from surefoot.search.journal import Asked, Entry, Ledger
@@ -27,6 +27,7 @@ from surefoot.search.plan import Plan
 from surefoot.search.sets import Sets
 from surefoot.search.space import propose
 from surefoot.search.train import Job, Trained, Trainer
+from surefoot.search.warm import fitting
 from surefoot.tune.recipe import Recipe
 
 #: Always the first trials.
@@ -67,12 +68,10 @@ class Trials:
 
     def __post_init__(self) -> None:
         plan = self.plan
-        self.trainer = Trainer(
-            self.model, self.train, self.sets, self.judge, plan.rule, plan.seed, self.family, self.progress
-        )
+        self.trainer = Trainer(self.model, self.train, self.sets, self.judge, plan, self.family, self.progress)
         self.home_labels = self.trainer.home_labels
         reads = self.model.processor.modality == "text"
-        self.bank = [name for name in plan.bank if reads or "label_texts" not in get("objective", name).make.needs]
+        self.bank = Bank.of(plan.bank).suited(text=reads, groups=self.train.group is not None)
         deep = len(self.model.layers)
         most = min(plan.layers[1], deep)
         self.layers = (min(plan.layers[0], most), most) if deep else None
@@ -85,6 +84,12 @@ class Trials:
         starts = {name: self._on(self.layers and self.layers[1], recipe) for name, recipe in self.starts.items()}
         whole = {name: self._on(plan.anchor_layers, self._base(name)) for name in plan.anchors if self._possible(name)}
         self.anchors = {**starts, **whole}
+        self.first_draw = len(BASELINES) + len(self.anchors)
+        self.warm = fitting(plan.warm_start, self._propose)
+        if left_out := len(plan.warm_start) - len(self.warm):
+            self.notes.append(
+                f"{left_out} of the {len(plan.warm_start)} draws to start from lie outside this search's space and were left out"
+            )
 
     def run(self) -> list[Entry]:
         """All trials that are left; returns those that are finished, from this process and earlier ones."""
@@ -155,8 +160,9 @@ class Trials:
 
         typical: seconds that a training takes, for which there has to be time.
         """
-        asked = self.ledger.ask(number, seen=begin)
-        drawn = number >= len(BASELINES) + len(self.anchors)
+        drawn = number >= self.first_draw
+        warm = self.warm[number - self.first_draw :][:1] if drawn else []
+        asked = self.ledger.ask(number, seen=begin, fixed=warm[0] if warm else None)
         if number < len(BASELINES):
             name, start, recipe = BASELINES[number], "lp_ft", self.baseline(BASELINES[number])
             if name == "wise_ft":
@@ -166,7 +172,7 @@ class Trials:
             recipe = self.anchors[name]
         else:
             try:
-                start, recipe = propose(asked.trial, self.starts, bank=self.bank, layers=self.layers)
+                start, recipe = self._propose(asked.trial)
             except SurefootError as error:
                 return Draft(asked, failed=str(error))
             name = recipe.name
@@ -185,11 +191,16 @@ class Trials:
         )
         return Draft(asked, job)
 
+    def _propose(self, trial: Any) -> tuple[str, Recipe]:
+        plan = self.plan
+        return propose(trial, self.starts, bank=self.bank, layers=self.layers, per_layer=plan.per_layer)
+
     def _tell(self, draft: Draft, result: Trained) -> None:
         """Finish a trial that has a member, was given up, or failed."""
         asked, began = draft.asked, time.monotonic()
         for epoch, value in result.reports:
             asked.report(epoch, value)
+            asked.should_prune()  # a pruner that keeps a record keeps it on the trial
         if result.pruned is not None:
             self.ledger.tell(asked, None, pruned=True, attrs={"reason": result.pruned})
             return
@@ -205,13 +216,14 @@ class Trials:
         try:
             value = self.trainer.score(member.logits)  # weights that are not finite come out here
         except SurefootError as error:
-            if asked.number < len(BASELINES) + len(self.anchors):
+            if asked.number < self.first_draw:
                 raise
             self.ledger.fail(asked, str(error))
             return
         if draft.job is None and member.facts.get("judge") == self.trainer.seat:  # trained by an earlier process
             for epoch, report in member.facts["reports"]:
                 asked.report(epoch, report)
+                asked.should_prune()
         seconds = result.seconds + time.monotonic() - began
         self.ledger.tell(asked, value, attrs={"seconds": round(seconds, 3), **member.facts})
 

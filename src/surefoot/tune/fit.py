@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 
@@ -30,6 +30,7 @@ from surefoot.registry import get
 from surefoot.tune.build import build, build_optimizer
 from surefoot.tune.checkpoint import Checkpoint
 from surefoot.tune.head import start_head
+from surefoot.tune.layerwise import parameter_groups, scale_groups
 from surefoot.tune.loss import Loss
 from surefoot.tune.objective import Context
 from surefoot.tune.optimizer import Passes
@@ -149,7 +150,10 @@ class Fit:
         self.loss.setup(context)
         self.loss.to(self.device)
         extra = [parameter for parameter in self.loss.parameters() if parameter.requires_grad]
-        self.optimizer = build_optimizer(recipe.optimizer, [*self.trained.values(), *extra])
+        self.optimizer = build_optimizer(
+            recipe.optimizer, parameter_groups(self.model, self.trained, extra, recipe.layerwise)
+        )
+        scale_groups(self.optimizer.param_groups, recipe.layerwise)
         self.optimizer.setup(context)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.reference = (
@@ -188,18 +192,22 @@ class Fit:
 
     # --- the loop
 
-    def run(self, *, checkpoint: Checkpoint | None = None, after_epoch: Callable[[int], None] | None = None) -> Model:
+    def run(
+        self,
+        *,
+        checkpoint: Checkpoint | None = None,
+        looks: Container[int] = (),
+        look: Callable[[int], None] = lambda step: None,
+    ) -> Model:
         """Train to the end; returns the model, its wrappers folded away, in eval mode.
 
-        after_epoch: called with 1, 2, ... after every epoch but the last; it may look at `snapshot()`, or raise to stop.
+        look: called after each of the steps `looks`, with its number; it may look at `snapshot()`, or raise to stop.
         """
-        recipe = self.recipe
         begin = checkpoint.restore(self) if checkpoint else 0
         self.history.resumed_at = self.history.steps = begin
         planned = round(self.recipe.epochs * len(self.train_set))
         advance = self.progress.start(self.recipe.name, planned) if planned else (lambda count: None)
         advance(round(planned * begin / max(self.total, 1)))
-        per_epoch = epoch_steps(len(self.train_set), recipe.batch_size)
         self.model.train()
         self.loss.train()
         for index in self._batches(begin):
@@ -213,8 +221,8 @@ class Fit:
             advance(len(index))
             if checkpoint:
                 checkpoint.tick(self)
-            if after_epoch and self.history.steps % per_epoch == 0 and self.history.steps < self.total:
-                after_epoch(self.history.steps // per_epoch)
+            if self.history.steps in looks:
+                look(self.history.steps)
         return self._finish(self.model)
 
     def before_step(self) -> None:
@@ -230,7 +238,7 @@ class Fit:
 
     def _batches(self, begin: int) -> Iterator[np.ndarray]:
         """The batches of steps begin, begin + 1, ..., total - 1."""
-        per_epoch = epoch_steps(len(self.train_set), self.recipe.batch_size)
+        per_epoch = self.per_epoch
         for epoch in range(begin // per_epoch, math.ceil(self.total / per_epoch)):
             batches = training_batches(
                 self.encoded.lengths, self.recipe.batch_size, np.random.default_rng(seed_of(self.seed, EPOCH, epoch))

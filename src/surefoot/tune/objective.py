@@ -133,9 +133,17 @@ class WeightObjective(Objective):
     Autograd would build a graph over every parameter at every step; `weight_gradients.accumulate` adds the gradients
     of all weight objectives to `.grad` in one pass over the weights instead. A subclass writes `norms`, which is all
     that the fast path reads, or `value` and `gradient`. `forward` gives the value without gradient, for logs.
+    `by_layer`: factors of the term from the head downwards, as AutoFT draws them for each layer; the last holds for all
+    below, none is 1 everywhere.
     """
 
     acts_on: ClassVar[Literal["outputs", "weights"]] = "weights"
+
+    def __init__(self, *, by_layer: Sequence[float] = ()) -> None:
+        super().__init__()
+        from surefoot.tune.layerwise import check_factors
+
+        self.by_layer = check_factors("by_layer", by_layer) if by_layer != () else []
 
     def setup(self, context: Context) -> None:
         trained = {name: parameter for name, parameter in context.trained.items() if parameter.requires_grad}
@@ -143,6 +151,11 @@ class WeightObjective(Objective):
         self.parameters_ = list(trained.values())
         self.start_ = [context.start[name] for name in trained]
         self.count_ = sum(parameter.numel() for parameter in self.parameters_)
+        heights = {name: context.model.height(name) if self.by_layer else 0 for name in trained}
+        self.factors_ = {name: self._factor(height) for name, height in heights.items()}
+
+    def _factor(self, height: int) -> float:
+        return self.by_layer[min(height, len(self.by_layer) - 1)] if self.by_layer else 1.0
 
     def norms(self, name: str) -> Norms | None:
         """The term for the parameter called `name` where it is made of norms, else None."""
@@ -173,7 +186,7 @@ class WeightObjective(Objective):
     def forward(self, step: Step) -> Tensor:
         with torch.no_grad():
             parts = zip(self.names_, self.parameters_, self.start_, strict=True)
-            return torch.stack([self.value(*part) for part in parts]).sum()
+            return torch.stack([self.factors_[part[0]] * self.value(*part) for part in parts]).sum()
 
 
 def _lengths(norms: Norms, parameter: Tensor, start: Tensor) -> Iterator[tuple[float, float, Tensor]]:

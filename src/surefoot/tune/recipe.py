@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_serializer, model_validator
 
 from surefoot.errors import RecipeError, first_problem, nearest
 from surefoot.registry import methods
@@ -64,6 +64,12 @@ def _objectives(value: Any) -> dict[str, Spec]:
     }
 
 
+def _layerwise(value: Any) -> dict[str, list[float]]:
+    from surefoot.tune.layerwise import check_layerwise
+
+    return check_layerwise(value)
+
+
 MethodSpec = Annotated[Spec, BeforeValidator(_spec)]
 
 
@@ -73,7 +79,8 @@ class Recipe(BaseModel):
     head: where the linear head starts: `probe` (logistic regression on the pretrained features: the LP of LP-FT),
     `random` (uniform, torch's default for a linear layer), `zero`, or `keep` (the head that the model brings).
     objectives: names with weights and options; their weighted sum is the loss. reducer: how per-example losses become
-    a scalar. after: what is done to the trained weights. epochs: passes over the data (0 trains nothing: a probe).
+    a scalar. after: what is done to the trained weights. layerwise: factors of `lr` and `weight_decay` for each layer,
+    from the head downwards (see `layerwise.py`). epochs: passes over the data (0 trains nothing: a probe).
     schedule: of the learning rate after `warmup` (a fraction of the steps): `linear` to zero, `cosine`, `constant`;
     `one_cycle` and `one_cycle_cosine`, which rise for that fraction and move the momentum too (see `schedule.py`).
     clip: gradient norm, None for none. max_length: tokens read of a text. precision: of matrix products.
@@ -91,6 +98,7 @@ class Recipe(BaseModel):
     optimizer: MethodSpec = Field(default={"name": "adamw"})
     selection: MethodSpec = Field(default={"name": "all"})
     after: list[MethodSpec] = Field(default=[])
+    layerwise: Annotated[dict[str, list[float]], BeforeValidator(_layerwise)] = Field(default={})
     epochs: float = Field(default=2, ge=0, le=1000)
     batch_size: int = Field(default=32, ge=1, le=65536)
     schedule: Literal["linear", "cosine", "constant", "one_cycle", "one_cycle_cosine"] = "linear"
@@ -110,6 +118,7 @@ class Recipe(BaseModel):
     def _can_work(self) -> Recipe:
         """Build every part once: unknown names, unknown options and impossible combinations come out here."""
         from surefoot.tune.build import build, build_optimizer
+        from surefoot.tune.layerwise import scale_groups
 
         built = {name: build_objective(name, spec) for name, spec in self.objectives.items()}
         weights = {name: float(spec["weight"]) for name, spec in self.objectives.items()}
@@ -141,12 +150,19 @@ class Recipe(BaseModel):
             raise RecipeError(
                 f"`warmup` is {self.warmup}: `one_cycle` rises and falls for that share of the steps each, so it must be 0.5 at most"
             )
-        build_optimizer(self.optimizer, None)
+        optimizer = build_optimizer(self.optimizer, None)
+        scale_groups([{**group, "height": 0} for group in optimizer.param_groups], self.layerwise)
         for spec in self.after:
             build("merge", spec)
         return self
 
     # --- reading and writing
+
+    @model_serializer(mode="wrap")
+    def _as_fields(self, fields: Any) -> dict[str, Any]:
+        """Without `layerwise` where there is none: what was trained before the field was there stays the same recipe."""
+        found: dict[str, Any] = fields(self)
+        return found if found["layerwise"] else {key: each for key, each in found.items() if key != "layerwise"}
 
     @classmethod
     def named(cls, name: str, **changes: Any) -> Recipe:

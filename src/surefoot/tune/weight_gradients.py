@@ -29,15 +29,16 @@ def accumulate(objectives: Iterable[tuple[WeightObjective, float]], scale: float
     gathered: dict[tuple[int, int], tuple[nn.Parameter, Tensor, Norms]] = {}
     for objective, weight in objectives:
         for name, parameter, start in zip(objective.names_, objective.parameters_, objective.start_, strict=True):
-            if not parameter.requires_grad or not weight:
+            share = scale * weight * objective.factors_[name]
+            if not parameter.requires_grad or not share:
                 continue
             norms = objective.norms(name)
             if norms is None:
-                gradient_of(parameter).add_(objective.gradient(name, parameter, start), alpha=scale * weight)
+                gradient_of(parameter).add_(objective.gradient(name, parameter, start), alpha=share)
                 continue
             key = id(parameter), id(start)
             total = gathered[key][2] if key in gathered else Norms()
-            gathered[key] = parameter, start, total.plus(norms, scale * weight)
+            gathered[key] = parameter, start, total.plus(norms, share)
     for parameter, start, norms in gathered.values():
         if norms != Norms():
             add_norms(gradient_of(parameter), parameter.detach(), start, norms)
