@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,6 +18,7 @@ from surefoot.evidence.trained import Trained
 from surefoot.models.model import Model
 from surefoot.models.predict import encode_inputs, predict
 from surefoot.tune.objectives.cutout import Cutout
+from surefoot.tune.objectives.globally_smooth import distances, steepest
 from surefoot.tune.objectives.i_star import isoscore
 from surefoot.tune.objectives.vanishing_gradient import gradient_ratios
 from surefoot.tune.step import Batch
@@ -104,6 +107,35 @@ def occlusion_loss(trained: Trained) -> float:
     with torch.no_grad():
         before, after = (F.cross_entropy(model(each).logits, each.labels) for each in (batch, hidden))
     return float(after - before)
+
+
+@quantity
+def slope(trained: Trained) -> float:
+    """largest change of the probabilities over the distance in pretrained features, mean over home test examples."""
+    home = trained.world.home
+    p = torch.from_numpy(trained.home.logits).softmax(1)
+    return float(steepest(p, distances(torch.from_numpy(trained.at_start[home].features))).mean())
+
+
+@quantity
+def replaced_token_auroc(trained: Trained) -> float:
+    """how well a linear probe of the last token states finds tokens that were swapped for another text's."""
+    batch, model = _batch(trained), deepcopy(trained.model).eval()
+    ids, seen = batch.inputs["input_ids"], batch.inputs["attention_mask"].bool()
+    generator = torch.Generator().manual_seed(SEED)
+    other = ids[torch.randperm(len(ids), generator=generator)]
+    swapped = seen & (other != ids) & (other != 0) & (torch.rand(ids.shape, generator=generator) < 0.15)
+    corrupted = replace(batch, inputs={**batch.inputs, "input_ids": torch.where(swapped, other, ids)})
+    with torch.no_grad():
+        layers = model(corrupted, hidden_states=True).hidden_states
+    assert layers is not None
+    half = len(ids) // 2
+    parts = [
+        (layers[-1][where][seen[where]].numpy(), swapped[where][seen[where]].numpy())
+        for where in (slice(half), slice(half, None))
+    ]
+    probe = LogisticRegression(max_iter=1000).fit(*parts[0])
+    return float(roc_auc_score(parts[1][1], probe.decision_function(parts[1][0])))
 
 
 @quantity
