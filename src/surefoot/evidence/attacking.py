@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,6 +18,7 @@ from surefoot.evidence.quantities import quantity
 from surefoot.evidence.trained import Trained
 from surefoot.models.modes import evaluating
 from surefoot.models.predict import encode_inputs
+from surefoot.tune.objectives.attention_at import moved_scores
 from surefoot.tune.step import Batch
 
 #: Examples of the home test that are attacked, in batches of so many; the attack is PGD-10 within 8/255, of pixels or
@@ -57,6 +60,29 @@ def nonlinearity(trained: Trained) -> float:
             between = _loss(target, (1 - wide) * first + wide * second)
             errors.append((between - (1 - share) * _loss(target, first) - share * _loss(target, second)).square())
     return float(torch.cat(errors).mean())
+
+
+@quantity
+def attention_slope(trained: Trained) -> float:
+    """length of the loss's gradient by the attention scores of the last block, home test."""
+    model = deepcopy(trained.model)
+    model.backbone.set_attn_implementation("eager")  # type: ignore[operator]
+    test = trained.world.tests[trained.world.home]
+    test = test.take(np.arange(min(SIZE, len(test))))
+    index = np.arange(len(test))
+    batch = Batch(
+        inputs=encode_inputs(model, test.inputs, test.modality).collate(index),
+        labels=torch.from_numpy(np.asarray(test.labels)),
+        index=torch.from_numpy(index),
+    )
+    with evaluating(model):
+        maps = model(batch, attentions=True).attentions
+        assert maps is not None
+        offset = torch.zeros_like(maps[-1], dtype=torch.float32, requires_grad=True)
+        with moved_scores(model.layers[-1], offset):
+            loss = F.cross_entropy(model(batch, attentions=True).logits, batch.labels, reduction="sum")
+    (gradient,) = torch.autograd.grad(loss, offset)
+    return float(gradient.flatten(1).norm(dim=1).mean())
 
 
 @quantity
