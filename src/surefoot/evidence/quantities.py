@@ -18,6 +18,7 @@ Quantity = Callable[[Trained], float]
 QUANTITIES: dict[str, Quantity] = {}
 #: Figures of arms that train nothing, by which their mechanism shows.
 READ = {
+    "gold_ndcg": "nDCG@10 of the ten gold questions that a prompt is chosen by",
     "regret": "by how much the setting thought best is worse than the best, in reward",
     "forecast_correlation": "correlation of estimates with accuracies over models and domains",
     "prior_error_label_shift": "error of the label shares where nothing but these changed",

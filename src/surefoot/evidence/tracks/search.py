@@ -5,23 +5,30 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from surefoot import load
+from surefoot.assess.ranking import ndcg
 from surefoot.data.tasks.stored import stored
 from surefoot.evidence.cost import Clock
 from surefoot.evidence.entry import Arm
-from surefoot.evidence.reading import embed, ndcg, only_baseline
+from surefoot.evidence.reading import embed, only_baseline
 from surefoot.evidence.retrieving import play, rewards
 from surefoot.evidence.track import Track
 from surefoot.models.model import Model
+from surefoot.models.write import Writer
+from surefoot.search.strategies.path import PATH
+from surefoot.search.synthetic import student_scores
+from surefoot.tune.build import build
 
 #: Questions drawn of Cranfield's 225, and functions drawn of each library.
 QUESTIONS, FUNCTIONS = 150, 100
+#: Questions that a prompt is chosen by.
+GOLD = 10
 HOME = "numpy"
 #: The library at home and those away, with the packages that are looked through.
 LIBRARIES = {
@@ -45,11 +52,7 @@ class Search(Track):
     def run(self, arm: Arm, *, seed: int, quantities: Collection[str] = (), store: Path) -> dict[str, float]:
         model, clock = load("minilm", max_length=128), Clock()
         if arm.strategy is not None:
-            queries, documents = _drawn(HOME, seed)
-            table = rewards(model, queries, documents)
-            with clock.running():
-                found = play(arm.strategy, table, seed=seed)
-            return found | {"seconds": clock.seconds}
+            return self._searched(arm.strategy, model, seed)
         only_baseline(self.name, arm)
         with clock.running():
             found = {"ndcg": _cranfield(model, seed)}
@@ -58,6 +61,17 @@ class Search(Track):
         away = [found[f"ndcg/{library}"] for library in list(LIBRARIES)[1:]]
         return found | {"ndcg_away": float(np.mean(away)), "seconds": clock.seconds}
 
+    @staticmethod
+    def _searched(spec: Mapping[str, Any], model: Model, seed: int) -> dict[str, float]:
+        """What a strategy finds: a prompt on Cranfield, or settings of retrieval on docstrings."""
+        strategy, clock = build("strategy", spec), Clock()
+        if isinstance(strategy, PATH):
+            return _prompted(strategy, model, seed)
+        table = rewards(model, *_drawn(HOME, seed))
+        with clock.running():
+            found = play(spec, table, seed=seed)
+        return found | {"seconds": clock.seconds}
+
 
 def cranfield() -> Path:
     """The folder with corpus.parquet, queries.parquet and qrels.parquet."""
@@ -65,6 +79,13 @@ def cranfield() -> Path:
 
 
 def _cranfield(model: Model, seed: int) -> float:
+    documents, questions = _questions(seed)
+    scores = embed(model, list(questions)) @ embed(model, documents).T
+    return ndcg(scores, list(questions.values()))
+
+
+def _questions(seed: int) -> tuple[list[str], dict[str, dict[int, float]]]:
+    """Cranfield's documents, and the drawn questions with graded relevance by document."""
     import pandas as pd
 
     corpus, queries, judged = (
@@ -77,8 +98,28 @@ def _cranfield(model: Model, seed: int) -> float:
         if document in place:
             grades.setdefault(question, {})[place[document]] = float(score)
     drawn = drawn[drawn["_id"].isin(grades)]
-    scores = embed(model, drawn["text"]) @ embed(model, corpus["text"]).T
-    return ndcg(scores, [grades[question] for question in drawn["_id"]])
+    return list(corpus["text"]), {text: grades[name] for name, text in zip(drawn["_id"], drawn["text"], strict=True)}
+
+
+def _prompted(strategy: PATH, model: Model, seed: int) -> dict[str, float]:
+    """The student of the best prompt: `ndcg` of the questions that nothing was chosen on, `gold_ndcg` of the others."""
+    documents, questions = _questions(seed)
+    # A question whose documents are all graded 0 cannot be gold.
+    usable = [text for text, grades in questions.items() if max(grades.values()) > 0]
+    gold = {text: questions[text] for text in usable[:GOLD]}
+    rest = {text: questions[text] for text in usable[GOLD:]}
+
+    def vectors(texts: Sequence[str]) -> np.ndarray:
+        return embed(model, texts)
+
+    corpus, clock = vectors(documents), Clock()
+    with clock.running():
+        found = strategy.search(Writer(), vectors, documents, gold, seed=seed)
+    scored = {
+        name: ndcg(student_scores(found.student, vectors(list(asked)), corpus), list(asked.values()))
+        for name, asked in (("ndcg", rest), ("gold_ndcg", gold))
+    }
+    return scored | {"gold_before": found.start, "seconds": clock.seconds}
 
 
 def _docstrings(model: Model, library: str, seed: int) -> float:
