@@ -133,6 +133,10 @@ class Fit:
                 raise RecipeError(
                     f"{self.loss.asking('attentions')} reads attention maps, which are not returned where prefixes are attended to: leave it out, or choose another selection than `{recipe.selection['name']}`"
                 )
+            if not hasattr(self.model.backbone, "set_attn_implementation"):
+                raise RecipeError(
+                    f"{self.loss.asking('attentions')} reads attention maps, and `{self.model.name}` has none: leave it out, or choose a transformer"
+                )
             self.model.backbone.set_attn_implementation("eager")  # type: ignore[operator]  # the default returns no maps
         context = self.context = Context(
             model=self.model,

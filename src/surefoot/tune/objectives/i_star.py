@@ -71,7 +71,9 @@ class ISTAR(Objective):
     def setup(self, context: Context) -> None:
         model = context.model
         if not model.layers:
-            raise RecipeError(f"objective `i_star` reads token states, and `{model.name}` has no transformer layers")
+            raise RecipeError(
+                f"objective `i_star` reads token states, and `{model.name}` has no transformer layers: leave it out, or choose a transformer"
+            )
         self.examples_, square = context.examples, (model.dim, model.dim)
         shapes = {"count": (), "mean": (model.dim,), "scatter": square, "examples": (), "covariance": square}
         for name, shape in shapes.items():

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from surefoot.assess.learnability import COEFFICIENTS, FeatureScores
 from surefoot.assess.learnability import feature_gradients as score
-from surefoot.errors import RecipeError
+from surefoot.errors import DataError, RecipeError
 from surefoot.models.modes import evaluating
 from surefoot.models.probe import fit_probe
 from surefoot.registry import Paper, register
@@ -87,7 +87,12 @@ class FeatureGradients(Selection):
         features, labels = [], []
         with evaluating(model), torch.no_grad():
             for batch in training.batches(self.examples, size=256):
-                features.append(model(batch).features.float().cpu().numpy())
+                found = model(batch).features.float().cpu()
+                if len(bad := batch.index.cpu()[~torch.isfinite(found).all(1)]):
+                    raise DataError(
+                        f"the features of training row {int(bad[0]) + 1} are not finite: leave it out or mend it"
+                    )
+                features.append(found.numpy())
                 labels.append(batch.labels.cpu().numpy())
         self.features_, self.labels_ = np.concatenate(features), np.concatenate(labels)
         self.scores_ = score(self.features_, self.labels_, order=self.order, penalty=self.penalty)
