@@ -81,6 +81,7 @@ class Method:
 
 
 _methods: dict[tuple[str, str], Method] = {}
+_refused: dict[tuple[str, str], str] = {}
 _loaded: set[str] = set()
 T = TypeVar("T")
 
@@ -113,6 +114,11 @@ def add(method: Method) -> None:
     _methods[method.kind, method.name] = method
 
 
+def refuse(name: str, *, kind: str, why: str) -> None:
+    """Say what to use in place of a method that people know by that name and that is not here."""
+    _refused[kind, name] = why
+
+
 def _load(kind: str) -> None:
     if kind in _loaded:
         return
@@ -140,4 +146,6 @@ def get(kind: str, name: str) -> Method:
     try:
         return _methods[kind, name]
     except KeyError:
+        if (kind, name) in _refused:
+            raise RecipeError(f"{kind} `{name}` is not here: {_refused[kind, name]}") from None
         raise RecipeError(f"unknown {kind} `{name}`: {nearest(name, [n for k, n in _methods if k == kind])}") from None

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from surefoot.models.model import Model
 
 
-class Injected(Selection):
-    """Something small in each target trains, and the head; `finish` merges it into the weights.
+class Targeted(Selection):
+    """What acts on linear layers that a recipe may name.
 
     target_modules: names of linear layers, or ends of names (`query`, `attention.self.query`); by default all in the
     blocks, or in the whole backbone where no blocks are found. layers: only the so many top blocks; None for all.
@@ -35,27 +35,6 @@ class Injected(Selection):
             raise RecipeError(f"`target_modules` is {target_modules!r}: it must be a list of names, or absent for all")
         self.target_modules = None if target_modules is None else list(target_modules)
         self.layers = None if layers is None else whole("layers", layers, least=1)
-
-    def config(self, peft: ModuleType, model: Model, targets: list[str], *, transposed: bool) -> Any:
-        """The configuration for linear layers of those names; `transposed`: they hold their weights as GPT-2 does."""
-        raise NotImplementedError
-
-    def apply(self, model: Model) -> None:
-        check_plain(model, self.called)
-        peft = require("peft", extra="lora", why=self.called)
-        targets = self.targets(model)
-        transposed = not isinstance(model.get_submodule(targets[0]), nn.Linear)  # GPT-2's Conv1D
-        config = self.config(peft, model, targets, transposed=transposed)
-        try:
-            self.inject(peft, config, model)
-        except (TypeError, ValueError) as error:
-            raise RecipeError(f"{self.called} cannot serve this model: {' '.join(str(error).split())}") from error
-        for name in head_names(model):
-            model.get_parameter(name).requires_grad_(True)
-
-    def inject(self, peft: ModuleType, config: Any, model: Model) -> None:
-        """Put it into the model; what trains of the backbone is then what was put in."""
-        peft.inject_adapter_in_model(config, model)
 
     def targets(self, model: Model) -> list[str]:
         """Full names of the linear layers that are adapted."""
@@ -80,6 +59,36 @@ class Injected(Selection):
         """Which of the linear layers are adapted if nobody says: all."""
         return found
 
+    def __repr__(self) -> str:
+        options = [name for name in vars(self) if not name.endswith("_") and name not in ("target_modules", "layers")]
+        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in (*options, "target_modules", "layers"))
+        return f"{type(self).__name__}({shown})"
+
+
+class Injected(Targeted):
+    """Something small in each target trains, and the head; `finish` merges it into the weights."""
+
+    def config(self, peft: ModuleType, model: Model, targets: list[str], *, transposed: bool) -> Any:
+        """The configuration for linear layers of those names; `transposed`: they hold their weights as GPT-2 does."""
+        raise NotImplementedError
+
+    def apply(self, model: Model) -> None:
+        check_plain(model, self.called)
+        peft = require("peft", extra="lora", why=self.called)
+        targets = self.targets(model)
+        transposed = not isinstance(model.get_submodule(targets[0]), nn.Linear)  # GPT-2's Conv1D
+        config = self.config(peft, model, targets, transposed=transposed)
+        try:
+            self.inject(peft, config, model)
+        except (TypeError, ValueError) as error:
+            raise RecipeError(f"{self.called} cannot serve this model: {' '.join(str(error).split())}") from error
+        for name in head_names(model):
+            model.get_parameter(name).requires_grad_(True)
+
+    def inject(self, peft: ModuleType, config: Any, model: Model) -> None:
+        """Put it into the model; what trains of the backbone is then what was put in."""
+        peft.inject_adapter_in_model(config, model)
+
     def finish(self, model: Model) -> None:
         layer_class = require("peft.tuners.tuners_utils", extra="lora", why=self.called).BaseTunerLayer
         for name, module in list(model.named_modules()):
@@ -90,11 +99,6 @@ class Injected(Selection):
                 setattr(model.get_submodule(parent), child, adapted.get_base_layer())
         if "peft_config" in model.__dict__:
             del model.__dict__["peft_config"]
-
-    def __repr__(self) -> str:
-        options = [name for name in vars(self) if not name.endswith("_") and name not in ("target_modules", "layers")]
-        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in (*options, "target_modules", "layers"))
-        return f"{type(self).__name__}({shown})"
 
 
 def narrow(model: Model, targets: list[str], block_size: int) -> int:
