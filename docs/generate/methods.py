@@ -10,7 +10,7 @@ import yaml
 
 from generate.docstring import inline, to_markdown
 from generate.effects import cost, effect, mechanism
-from surefoot.evidence.table import rows
+from surefoot.evidence.table import held, rows, share_text
 from surefoot.evidence.track import load_track, track_names
 from surefoot.registry import HOMES, Method
 from surefoot.registry import methods as registered
@@ -36,8 +36,12 @@ KINDS = {
         "Attacks",
         "Inputs moved until the model errs. `surefoot evaluate --attack NAME` gives the accuracy that is left.",
     ),
+    "ensemble": (
+        "Ensembles",
+        'Several models that answer as one: `build("ensemble", NAME).combine(models)` is a model like any other.',
+    ),
 }
-ANYWHERE = ("estimator", "prior", "strategy", "attack")
+ANYWHERE = ("estimator", "prior", "strategy", "attack", "ensemble")
 
 
 def pages() -> dict[str, str]:
@@ -63,6 +67,8 @@ whether it is there or not, and whichever way it goes; where no track can show w
 yours. Where nothing has been
 measured, what the method does stands in grey in place of its claim.
 
+{_held(list(evidence.values()))}
+
 <div class="method-filter"><label>Kind <select data-filter="methods-table"><option value="">all</option>{"".join(f"<option>{kind}</option>" for kind in KINDS)}</select></label> <span aria-live="polite" data-count="methods-table"></span></div>
 
 <div class="table-scroll" tabindex="0" role="region" aria-label="Table of all methods">
@@ -80,6 +86,16 @@ What `surefoot bench` measures on. `surefoot bench --list` says what is still to
 
 {_tracks()}
 """
+
+
+def _held(found: list[dict[str, Any]]) -> str:
+    """How much of what is claimed was seen here."""
+    shares = {name: share_text(each) for name, each in held(found).items()}
+    return (
+        f"What is claimed was seen of so many, with 95% Wilson intervals over methods: the mechanism moves as it should in {shares['mechanism']}; "
+        f"the mean effect has the claimed sign in {shares['direction']}, beyond its own interval in {shares['effect']}; "
+        f"the opposite effect was seen in {shares['harms']}. Tracks are small and models are too: a claim that was not seen here may hold elsewhere."
+    )
 
 
 def _tracks() -> str:

@@ -47,6 +47,7 @@ def bench(
     from surefoot.evidence import runner
     from surefoot.evidence.entry import choose
     from surefoot.evidence.results import results_folder
+    from surefoot.evidence.table import held, share_text
     from surefoot.evidence.track import load_track, track_names
 
     store = store or cache_folder() / "bench"
@@ -76,6 +77,9 @@ def bench(
         print_json({"methods": found, "tracks": tracks})
         return
     show_out(results_table(found))
+    if len(found) > 1:
+        shares = {name: share_text(each) for name, each in held(found).items()}
+        show_out("what is claimed was seen: " + "; ".join(f"{name} {each}" for name, each in shares.items()))
     show_out(tracks_table(tracks))
     show_out(f"written to {folder}")
 

@@ -143,7 +143,7 @@ class WeightObjective(Objective):
         super().__init__()
         from surefoot.tune.layerwise import check_factors
 
-        self.by_layer = check_factors("by_layer", by_layer) if by_layer != () else []
+        self.by_layer = check_factors("by_layer", by_layer) if by_layer not in ((), []) else []
 
     def setup(self, context: Context) -> None:
         trained = {name: parameter for name, parameter in context.trained.items() if parameter.requires_grad}
