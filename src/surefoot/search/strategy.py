@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from surefoot.errors import DataError
@@ -98,6 +98,16 @@ class Judged(Fit):
             self.judges[name] = (encoded, torch.from_numpy(np.asarray(examples.labels)))
         self.hyperparameters: dict[str, Any] = {}
         self.moved: list[dict[str, float]] = []
+        # What is kept in a checkpoint of the loss is kept of the hyperparameters too.
+        self.loss.add_module("tuning", _Tuned(self))
+
+    def tuning_state(self) -> dict[str, Any]:
+        """What has to be remembered of the hyperparameters beside `moved`, for a resume."""
+        raise NotImplementedError
+
+    def load_tuning_state(self, state: Mapping[str, Any]) -> None:
+        """Restore what `tuning_state` gave, and `hyperparameters`."""
+        raise NotImplementedError
 
     def judge_batches(self, most: int) -> Iterator[Batch]:
         """A batch of each domain, of at most so many examples drawn with the seed and the step."""
@@ -140,3 +150,19 @@ class Judged(Fit):
             reference=reference,
             needs=self.loss.needs,
         )
+
+
+class _Tuned(nn.Module):
+    """Puts a training's hyperparameters into the state of the loss."""
+
+    def __init__(self, job: Judged) -> None:
+        super().__init__()
+        self.__dict__["job"] = job  # not a part of the module
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"moved": self.__dict__["job"].moved, **self.__dict__["job"].tuning_state()}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        job: Judged = self.__dict__["job"]
+        job.moved = [dict(row) for row in state["moved"]]
+        job.load_tuning_state(state)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -89,22 +89,32 @@ def fit(
     if out is None:
         job = Fit(recipe, model, train, seed=seed, progress=progress)
         return Run(job.run(), recipe, job.history)
-    folder = Path(out)
     check_saveable(model)
-    refuse_foreign(folder)
+    refuse_foreign(Path(out))
     job = Fit(recipe, model, train, seed=seed, progress=progress)
-    facts = identity(job)
+    return keep(job, out, identity(job))
+
+
+def keep(
+    job: Fit, out: str | Path, facts: Mapping[str, str], *, also: Callable[[Path], None] = lambda folder: None
+) -> Run:
+    """Run a training that is set up and keep it in a folder; `facts` is what tells it from others.
+
+    also: called with the folder after the training, to write what else belongs to the run.
+    """
+    folder, recipe, train = Path(out), job.recipe, job.train_set
     checkpoint = Checkpoint(folder / CHECKPOINT)
     if claim(folder, facts):
         checkpoint.remove()
-        return Run.load(folder, device=model.device)
+        return Run.load(folder, device=job.device)
     write_text(folder / "recipe.yaml", recipe.to_yaml())
-    write_json(folder / "environment.json", environment() | {"seed": seed})
+    write_json(folder / "environment.json", environment() | {"seed": job.seed})
     run = Run(job.run(checkpoint=checkpoint), recipe, job.history, folder)
     run.model.name = folder.name
     save(run.model, folder / "model")
+    also(folder)
     history = vars(job.history)
     mark = {"version": VERSION, "complete": True, "identity": facts, "train": train.source, "examples": len(train)}
-    write_json(folder / MARK, mark | {"seed": seed, "history": history})
+    write_json(folder / MARK, mark | {"seed": job.seed, "history": history})
     checkpoint.remove()
     return run

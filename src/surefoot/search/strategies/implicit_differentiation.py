@@ -203,6 +203,16 @@ class _Alternating(Judged):
         self.adam = torch.optim.Adam(self.tuned.hypers, lr=strategy.lr)
         self.hyperparameters = self.tuned.found()
 
+    def tuning_state(self) -> dict[str, Any]:
+        return {"hypers": [each.detach() for each in self.tuned.hypers], "adam": self.adam.state_dict()}
+
+    def load_tuning_state(self, state: Mapping[str, Any]) -> None:
+        with torch.no_grad():
+            for hyper, value in zip(self.tuned.hypers, state["hypers"], strict=True):
+                hyper.copy_(value)
+        self.adam.load_state_dict(dict(state["adam"]))
+        self.hyperparameters = self.tuned.found()
+
     def before_step(self) -> None:
         super().before_step()
         if self.history.steps and self.history.steps % self.every == 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -136,6 +136,17 @@ class _SelfTuning(Judged):
             self.loss.weights["weight_decay"] = 1.0
         moved = [self.hypers.values, *([self.hypers.scales] if strategy.tune_scales else [])]
         self.adam = torch.optim.Adam(moved, lr=strategy.lr)
+        self.hyperparameters = self._found()
+
+    def tuning_state(self) -> dict[str, Any]:
+        values, scales = self.hypers.values.detach(), self.hypers.scales.detach()
+        return {"values": values, "scales": scales, "adam": self.adam.state_dict()}
+
+    def load_tuning_state(self, state: Mapping[str, Any]) -> None:
+        with torch.no_grad():
+            self.hypers.values.copy_(state["values"])
+            self.hypers.scales.copy_(state["scales"])
+        self.adam.load_state_dict(dict(state["adam"]))
         self.hyperparameters = self._found()
 
     def before_step(self) -> None:
