@@ -9,8 +9,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from conftest import examples
+from surefoot.data.examples import Examples
 from surefoot.errors import AssetError
 from surefoot.evidence.classification import Classification, World
 from surefoot.evidence.entry import Arm, Entry, entries
@@ -18,7 +21,7 @@ from surefoot.evidence.quantities import READ, described
 from surefoot.evidence.track import Track, load_track, track_names
 from surefoot.evidence.tracks import search
 from surefoot.models.model import Model
-from surefoot.registry import methods
+from surefoot.registry import get, methods
 
 ENTRIES = list(entries().values())
 #: Attacks are instruments: they change no model, and are checked against closed forms.
@@ -50,6 +53,34 @@ class Tiny(Classification):
         true = np.asarray(train.labels).copy()
         true[::3] = 1 - true[::3]
         return World(self.model, train, tests, "home", examples(64, 900 + seed), true_labels=true)
+
+
+class TinyImages(Tiny):
+    """A convolution on dark and bright pictures, for what needs pixels."""
+
+    name: ClassVar[str] = "tiny_images"
+    recipe: ClassVar[Mapping[str, Any]] = {**Tiny.recipe, "selection": "all", "head": "random"}
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        layers = [Pixels(), nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        super().__init__(Model.from_module(nn.Sequential(*layers), dim=8, classes=("dark", "bright")))
+
+    def world(self, seed: int) -> World:
+        sets = []
+        for number, count in enumerate((48, 32, 32, 64)):
+            labels = np.arange(count) % 2
+            noise = np.random.default_rng([seed, number]).uniform(0, 0.6, (count, 16, 16, 3))
+            pixels = (noise + 0.3 * labels[:, None, None, None]).astype(np.float32)
+            sets.append(Examples(pixels, labels, ("dark", "bright"), modality="features", source=f"tiny/{number}"))
+        return World(self.model, sets[0], {"home": sets[1], "away": sets[2]}, "home", sets[3])
+
+
+class Pixels(nn.Module):
+    """(B, H, W, C) to (B, C, H, W)."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.permute(0, 3, 1, 2)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -88,7 +119,7 @@ def test_a_mechanism_is_measured_with_and_without(entry: Entry, tiny: Tiny, tmp_
     name = entry.mechanism.quantity
     track = load_track(entry.track)
     # What plays on a track of its own plays there; everything else trains on the tiny one.
-    place = tiny if isinstance(track, Classification) else track
+    place = (TinyImages() if _needs_pixels(entry.arm) else tiny) if isinstance(track, Classification) else track
     for arm in (entry.arm, entry.without):
         found = _run(place, arm, name, tmp_path_factory)
         assert math.isfinite(found[name])
@@ -98,11 +129,15 @@ def test_a_mechanism_is_measured_with_and_without(entry: Entry, tiny: Tiny, tmp_
     assert first[name] != second[name]
 
 
-_known: dict[tuple[str, str], dict[str, float]] = {}
+def _needs_pixels(arm: Arm) -> bool:
+    return any("pixels" in get("objective", name).make.needs for name in arm.recipe.get("objectives", {}))
+
+
+_known: dict[tuple[str, str, str], dict[str, float]] = {}
 
 
 def _run(track: Track, arm: Arm, quantity: str, tmp_path_factory: Any) -> dict[str, float]:
-    key = (arm.model_dump_json(), quantity)
+    key = (track.name, arm.model_dump_json(), quantity)
     if key not in _known:
         store: Path = tmp_path_factory.getbasetemp() / "family"
         asked = () if quantity in READ else (quantity,)

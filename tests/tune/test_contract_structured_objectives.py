@@ -15,6 +15,7 @@ from surefoot.registry import methods
 #: Settings beside the defaults that run other code.
 VARIANTS: dict[str, list[dict]] = {
     "masked_counterfactual": [{"mask": "context", "fill": "multi"}, {"mask": "random"}],
+    "noise_mask": [{"heat": 0.9}],
     "tlm": [{"rate": 0.6}],
 }
 #: Objectives of images, or of both.

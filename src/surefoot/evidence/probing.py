@@ -20,6 +20,7 @@ from surefoot.models.predict import encode_inputs, predict
 from surefoot.tune.objectives.cutout import Cutout
 from surefoot.tune.objectives.globally_smooth import distances, steepest
 from surefoot.tune.objectives.i_star import isoscore
+from surefoot.tune.objectives.noise_mask import spread
 from surefoot.tune.objectives.vanishing_gradient import gradient_ratios
 from surefoot.tune.step import Batch
 
@@ -106,6 +107,19 @@ def occlusion_loss(trained: Trained) -> float:
     hidden = replace(batch, inputs=Cutout().hide(batch.inputs, torch.Generator().manual_seed(SEED)))
     with torch.no_grad():
         before, after = (F.cross_entropy(model(each).logits, each.labels) for each in (batch, hidden))
+    return float(after - before)
+
+
+@quantity
+def masked_loss(trained: Trained) -> float:
+    """by how much cross-entropy rises where images are multiplied with blurred uniform noise, home test (nats)."""
+    batch, model = _batch(trained, trained.world.tests[trained.world.home]), deepcopy(trained.model).eval()
+    images = batch.inputs["features"]
+    cells = torch.rand(len(images), 8, 8, generator=torch.Generator().manual_seed(SEED))
+    mask = spread(cells, (images.shape[1], images.shape[2])).movedim(1, -1)
+    noisy = replace(batch, inputs={"features": images * mask})
+    with torch.no_grad():
+        before, after = (F.cross_entropy(model(each).logits, each.labels) for each in (batch, noisy))
     return float(after - before)
 
 
