@@ -79,7 +79,7 @@ class Cutout(Objective):
                 raise RecipeError(
                     f"cutout: features of shape {tuple(values.shape[1:])} are no image of {self.shape[0]} x {self.shape[1]}: mend `shape`"
                 )
-            return self._hidden_features_of(values.unflatten(1, tuple(self.shape)), generator).flatten(1)
+            return self._hidden_features_of(values.reshape(-1, *self.shape), generator).flatten(1)
         return self._hidden_features_of(values, generator)
 
     def _hidden_features_of(self, values: Tensor, generator: torch.Generator) -> Tensor:

@@ -93,7 +93,7 @@ class MaskedCounterfactual(Objective):
         inputs, generator = step.batch.inputs, step.generator
         if "pixel_values" in inputs:
             patches = _grid(step.model, inputs["pixel_values"])
-            masked = self._masked(step, patches[0] * patches[1]).unflatten(1, patches)
+            masked = self._masked(step, patches[0] * patches[1]).view(-1, *patches)
             return {**inputs, "pixel_values": self._filled_images(inputs["pixel_values"], masked, generator)}
         masked = self._masked(step, inputs["input_ids"].shape[1]) & _words(inputs["attention_mask"])
         return self._filled_texts(inputs, masked, generator)
@@ -119,9 +119,9 @@ class MaskedCounterfactual(Objective):
         count, rows, columns = masked.shape
         high, wide = images.shape[2] // rows, images.shape[3] // columns
         others = self._others(count, rows * columns, generator).to(images.device)
-        others = others.expand(-1, rows * columns).unflatten(1, (rows, columns))
+        others = others.expand(-1, rows * columns).reshape(count, rows, columns)
         # (B, rows, columns, C, high, wide)
-        pieces = images.unflatten(3, (columns, wide)).unflatten(2, (rows, high)).permute(0, 2, 4, 1, 3, 5)
+        pieces = images.reshape(count, -1, rows, high, columns, wide).permute(0, 2, 4, 1, 3, 5)
         row, column = torch.arange(rows, device=images.device), torch.arange(columns, device=images.device)
         filled = torch.where(masked[..., None, None, None], pieces[others, row[:, None], column], pieces)
         return filled.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)

@@ -90,8 +90,8 @@ class NoiseMask(Objective):
             masked = images * spread(cells, (images.shape[2], images.shape[3]))
             masked = masked.permute(0, 2, 3, 1) if last else masked
         logits = step.again(inputs={**step.batch.inputs, name: masked}).logits
-        score = chances.log_prob(cells).flatten(1).logsumexp(1).mean()
-        return score * F.cross_entropy(logits, step.labels)
+        density: Tensor = chances.log_prob(cells)  # type: ignore[no-untyped-call]
+        return density.flatten(1).logsumexp(1).mean() * F.cross_entropy(logits, step.labels)
 
     def chances(self, images: Tensor) -> Beta:
         """The distribution of each image's cells, (B, grid, grid)."""
@@ -101,7 +101,8 @@ class NoiseMask(Objective):
     def _policy(self, images: Tensor) -> Tensor:
         """(2, B, grid, grid) for images (B, C, H, W)."""
         seen = self.look(images.float().mean(1, keepdim=True)).mean((2, 3))
-        return torch.stack([head(seen) for head in self.heads]).unflatten(2, (self.grid, self.grid))
+        cells: Tensor = torch.stack([head(seen) for head in self.heads])
+        return cells.view(2, len(images), self.grid, self.grid)
 
     @classmethod
     def space(cls, context: Context | None = None) -> dict[str, Space]:

@@ -87,7 +87,8 @@ def gradient_ratios(model: Model, run: Callable[[], Tensor], labels: Tensor) -> 
 
 
 def _norms(states: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(states.float().flatten(1), dim=1)
+    norms: Tensor = torch.linalg.vector_norm(states.float().flatten(1), dim=1)
+    return norms
 
 
 @dataclass
