@@ -30,6 +30,7 @@ HOMES = {
     "estimator": "surefoot.assess.estimators",
     "prior": "surefoot.assess.priors",
     "attack": "surefoot.attacks",
+    "ensemble": "surefoot.ensembles",
 }
 
 

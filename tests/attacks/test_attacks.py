@@ -10,6 +10,7 @@ import torch
 from tiny_problem import tiny_batch, tiny_model
 from torch import nn
 
+from command_line import one_thread
 from surefoot.assess.robustness import build_attack, resists
 from surefoot.attacks.apgd import dlr, dlr_targeted
 from surefoot.attacks.attack import Target
@@ -29,6 +30,13 @@ every_attack = pytest.mark.parametrize("name", [each.name for each in ATTACKS])
 
 def attack_of(name, **options):
     return get("attack", name).make(**{**SMALL.get(name, {}), **options})
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Tensors this small only wait for a second thread."""
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from tiny_problem import tiny_context, tiny_model, tiny_step
 from torch import nn
 from torch.nn import functional as F
 
+from command_line import one_thread
 from conftest import examples
 from surefoot import Recipe
 from surefoot.data.examples import Examples
@@ -18,6 +19,13 @@ from surefoot.tune.objectives.perturbed import ball_of, target_of
 from surefoot.tune.objectives.pgd_at import AdversarialTraining
 from surefoot.tune.objectives.trades import TRADES
 from surefoot.tune.step import Batch
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Tensors this small only wait for a second thread."""
+    with one_thread():
+        yield
 
 
 def linear(dim=6, count=50, seed=0):

@@ -7,11 +7,19 @@ import torch
 from tiny_transformer import context, step_of, text_batch, text_model
 from torch.nn import functional as F
 
+from command_line import one_thread
 from conftest import examples
 from surefoot import Recipe
 from surefoot.tune.objectives.attention_at import AttentionAT, moved_scores
 
 NEEDS = AttentionAT().needs
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Tensors this small only wait for a second thread."""
+    with one_thread():
+        yield
 
 
 def ready():

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from command_line import one_thread
 from surefoot import Recipe, evaluate, load
 from surefoot.assess.robustness import resists
 from surefoot.attacks.attack import Target
@@ -18,6 +19,13 @@ from surefoot.models.additions import parts
 from surefoot.models.model import Model
 from surefoot.tune.selections.lbdn import LBDN, Sandwich, cayley, certified_radius
 from surefoot.tune.step import Batch
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Tensors this small only wait for a second thread."""
+    with one_thread():
+        yield
 
 
 @pytest.mark.parametrize("shape", [(4, 9), (9, 4), (5, 5)])

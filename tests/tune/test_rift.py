@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from command_line import one_thread
 from surefoot import Recipe
 from surefoot.data.examples import Examples
 from surefoot.errors import RecipeError
@@ -18,6 +19,13 @@ from surefoot.models.model import Model
 from surefoot.tune.fit import Fit
 from surefoot.tune.rehearsal import Rehearsal
 from surefoot.tune.selections.robust_critical import RobustCritical, attacked_examples
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Tensors this small only wait for a second thread."""
+    with one_thread():
+        yield
 
 
 def squares(count: int = 192, seed: int = 0) -> Examples:

@@ -1,0 +1,1 @@
+"""Ensembles: several models in, one that answers with all of them out."""
