@@ -77,6 +77,7 @@ def test_autofts_bank_is_drawn_as_before() -> None:
     [
         ([], "the bank is empty"),
         (["smrt"], "the bank has no `smrt`: did you mean `smart`"),
+        (["focal", "adapter"], "`adapter` of the bank puts parts into the model that stay there"),
         (["optimizer/smart"], "unknown optimizer `smart`"),
     ],
 )

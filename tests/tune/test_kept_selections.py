@@ -205,6 +205,7 @@ def test_a_saved_run_opens_whole_and_without_its_parts_in_transformers(name, ber
     run.evaluate(test), again.evaluate(test)
     assert (run.predictions["test"].logits == again.predictions["test"].logits).all()
     assert again.model.additions == run.model.additions
+    assert any("surefoot opens it whole" in note for note in run.history.notes)
     opened, info = AutoModel.from_pretrained(tmp_path / "run" / "model", output_loading_info=True)
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]

@@ -56,6 +56,11 @@ class Bank:
             kind, own = _kind(each)
             if own not in found[kind]:
                 found[kind].append(own)
+        for own in found["selection"]:
+            if get("selection", own).make.keeps:
+                raise RecipeError(
+                    f"`{own}` of the bank puts parts into the model that stay there, and a search averages models of the same parts: leave it out, or choose lora"
+                )
         return cls(*(tuple(found[kind]) for kind in KINDS))
 
     @property

@@ -109,6 +109,10 @@ class Fit:
             else {}
         )
         self.selection = selection
+        if selection.keeps:
+            self.history.notes.append(
+                f"`{self.recipe.selection['name']}` leaves parts in the model that no weight can hold: surefoot opens it whole, transformers without them"
+            )
         torch.manual_seed(seed_of(self.seed, SELECTION))
         self.selection.setup(self.model, Rehearsal(self))
         torch.manual_seed(seed_of(self.seed, SELECTION))
