@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STORE ?= build/store
 STAMP := $(VENV)/.installed
+# Processes that run tests; each uses one thread.
+TESTERS ?= 2
 
 .PHONY: help demo test lint bench bench-speed bench-quality bench-kill bench-reviews study readme docs docs-serve docs-outputs clean
 
@@ -20,7 +22,7 @@ demo: $(STAMP)   ## four ways to fine-tune MiniLM and the search, tested on four
 	$(BIN)/surefoot demo
 
 test: $(STAMP)   ## the tests; set SUREFOOT_DATA to the folder of data sets to run those that need it
-	$(BIN)/python -m pytest -rs
+	$(BIN)/python -m pytest -rs -n $(TESTERS) --dist loadfile
 
 lint: $(STAMP)   ## ruff and mypy
 	$(BIN)/ruff check .

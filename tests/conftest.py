@@ -13,7 +13,8 @@ from surefoot.data.examples import Examples
 from surefoot.models.load import load
 from surefoot.models.model import Model
 
-torch.set_num_threads(2)
+# Beside other testers each has one core.
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 GOOD = ["good", "great", "fine", "superb", "lovely", "clever", "warm", "bright"]
 BAD = ["bad", "awful", "poor", "dull", "boring", "cold", "weak", "grim"]
 FILLER = [

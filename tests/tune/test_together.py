@@ -19,11 +19,18 @@ from surefoot import Recipe
 from surefoot.data.examples import Examples
 from surefoot.errors import RecipeError
 from surefoot.models.model import Model
-from surefoot.registry import get, methods
+from surefoot.registry import methods
 from surefoot.tune.optimizer import Wrapper
 
 OBJECTIVES = [method.name for method in methods("objective")]
-FACTORS = {kind: [method.name for method in methods(kind)] for kind in ("optimizer", "selection", "reducer")}
+OPTIMIZERS = methods("optimizer")
+#: One of each in a row. A wrapper around an optimizer is two parts, so that half as many rows cover every pair.
+FACTORS = {
+    "wrapper": [method.name for method in OPTIMIZERS if issubclass(method.make, Wrapper)],
+    "optimizer": [method.name for method in OPTIMIZERS if not issubclass(method.make, Wrapper)],
+    "selection": [method.name for method in methods("selection")],
+    "reducer": [method.name for method in methods("reducer")],
+}
 #: Objectives of a row, and drawn candidates of which the row that covers most is taken.
 TOGETHER, CANDIDATES = 4, 40
 KINDS = ("objective",) * TOGETHER + tuple(FACTORS)
@@ -31,7 +38,7 @@ Row = tuple[str, ...]
 
 
 def pairs(row: Row) -> set[frozenset[tuple[str, str]]]:
-    """What a row covers: its objectives, an optimizer, a selection, a reducer, two by two."""
+    """What a row covers: its objectives, a wrapper, an optimizer, a selection, a reducer, two by two."""
     return {frozenset(pair) for pair in combinations(zip(KINDS, row, strict=True), 2)}
 
 
@@ -64,9 +71,8 @@ def draw(rng: random.Random, wanted: frozenset[tuple[str, str]]) -> Row:
 ROWS = covering_array()
 
 
-def recipe_of(objectives: Sequence[str], optimizer: str, selection: str, reducer: str) -> dict[str, Any]:
-    wraps = issubclass(get("optimizer", optimizer).make, Wrapper)
-    spec = {"name": optimizer, "inner": {"name": "adamw", "lr": 1e-4}} if wraps else {"name": optimizer, "lr": 1e-4}
+def recipe_of(objectives: Sequence[str], wrapper: str, optimizer: str, selection: str, reducer: str) -> dict[str, Any]:
+    spec = {"name": wrapper, "inner": {"name": optimizer, "lr": 1e-4}}
     layers = {"k": 1} if selection == "top_layers" else {}
     return {
         "objectives": dict.fromkeys(objectives, 0.1),
