@@ -28,9 +28,10 @@ class Ball:
     def size(self, delta: Tensor) -> Tensor:
         """||delta|| of each example, or token, in a shape that broadcasts with delta."""
         if self.norm == "token_l2":
-            return torch.linalg.vector_norm(delta, dim=-1, keepdim=True)
+            tokens: Tensor = torch.linalg.vector_norm(delta, dim=-1, keepdim=True)
+            return tokens
         flat = delta.flatten(1)
-        length = flat.abs().amax(1) if self.norm == "linf" else torch.linalg.vector_norm(flat, dim=1)
+        length: Tensor = flat.abs().amax(1) if self.norm == "linf" else torch.linalg.vector_norm(flat, dim=1)
         return length.view(-1, *[1] * (delta.ndim - 1))
 
     def direction(self, gradient: Tensor) -> Tensor:

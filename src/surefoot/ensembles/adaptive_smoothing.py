@@ -136,7 +136,9 @@ class AdaptiveSmoothing(Ensemble):
             raise ModelError(
                 f"adaptive smoothing mixes two models, the accurate and the robust one, not {len(members)}"
             )
-        return Mixture(members, self).eval()  # type: ignore[return-value]
+        found = Mixture(members, self)
+        found.eval()
+        return found
 
     def fit(self, members: Sequence[Model], examples: Examples, *, seed: int = 0) -> AdaptiveSmoothing:
         with torch.random.fork_rng(devices=[]):

@@ -88,7 +88,9 @@ class DVERGE(Ensemble):
         self.batch_size = whole("batch_size", batch_size, least=2)
 
     def combine(self, members: Sequence[Model]) -> Average:
-        return Average(members, name="dverge").eval()  # type: ignore[return-value]
+        found = Average(members, name="dverge")
+        found.eval()
+        return found
 
     def fit(self, members: Sequence[Model], examples: Examples, *, seed: int = 0) -> DVERGE:
         _check(members)
