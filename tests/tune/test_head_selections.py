@@ -6,8 +6,9 @@ import pytest
 import torch
 from small_training import SmallTraining, choose, train
 from test_kept_selections import gpt2, llama, seen, trained
-from test_peft_selections import answers, batch, bert
+from test_peft_selections import answers, batch, bert, wrap
 from torch import Tensor
+from transformers import Qwen3Config, Qwen3Model
 
 from surefoot import Recipe
 from surefoot.errors import RecipeError
@@ -15,7 +16,7 @@ from surefoot.models.additions import parts
 from surefoot.tune.fit import Fit
 from surefoot.tune.selections.head_scales import HeadScales
 from surefoot.tune.selections.lofit import Amplified, LoFiT, _Rehearsed
-from surefoot.tune.selections.sites import all_heads
+from surefoot.tune.selections.sites import all_heads, all_outputs
 from surefoot.tune.selections.ssa import SSA
 
 from conftest import examples  # isort: skip
@@ -73,7 +74,7 @@ def test_lofit_adds_its_vectors_to_the_heads_outputs(make):
 def test_lofit_chooses_the_heads_with_the_longest_scales():
     """The first stage again by hand: gradient descent with the L1 term by autograd, then the norms."""
     model, given = bert(), batch()
-    first = _Rehearsed(all_heads(model, asking="test"), l1=0.02)
+    first = _Rehearsed(all_outputs(model, asking="test"), l1=0.02)
     SmallTraining(model, given).rehearse(first)
     chosen = LoFiT(share=0.34, l1=0.02)
     choose(chosen, model, given)
@@ -170,6 +171,25 @@ def test_temperatures_start_near_the_pretrained_model():
     train(model, batch())
 
 
+def qwen3():
+    """A model that normalises its queries."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
+    return wrap(Qwen3Model(Qwen3Config(vocab_size=40, intermediate_size=24, head_dim=8, **sizes)))
+
+
+def test_lofit_where_queries_keys_and_values_are_one_layer():
+    model, start = gpt2(), answers(gpt2())
+    selection = LoFiT(share=0.5)
+    choose(selection, model, batch())
+    assert len(selection.heads_) == 2
+    assert torch.equal(answers(model), start)
+    train(model, batch())
+    before = answers(model)
+    selection.finish(model)
+    assert torch.equal(answers(model), before)
+    assert not torch.allclose(before, start, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -180,6 +200,8 @@ def test_temperatures_start_near_the_pretrained_model():
         (lambda: LoFiT(heads=[[9, 0]]).apply(bert()), "no head 0 in layer 9: the model has 3 layers of 2 heads"),
         (lambda: HeadScales(start=0.5), "scales cannot start below the least"),
         (lambda: HeadScales().apply(gpt2()), "no query and value projections of its own: choose `lora`"),
+        (lambda: HeadScales().apply(qwen3()), "normalises its own, which undoes a scale"),
+        (lambda: SSA().apply(qwen3()), "normalises its own, which undoes a scale"),
         (lambda: SSA(layers=0), "`layers` is 0"),
         (lambda: SSA(layers=7).apply(bert()), "the model has 3"),
     ],

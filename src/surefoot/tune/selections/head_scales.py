@@ -59,7 +59,8 @@ class HeadScales(Selection):
 
     start: of every scale, 1, the pretrained model; the paper starts at 1.6 for four times the length. least: 1, the
     paper's; 0 lets heads become flatter too. The paper trains them with a learning rate of 0.1 for 200 steps.
-    Raises RecipeError for models without query projections of their own in blocks, or `start` below `least`.
+    Raises RecipeError for models without query projections of their own in blocks, or that normalise their queries, or
+    for `start` below `least`.
     Reference: Wang et al. 2024.
 
     >>> HeadScales(least=0.0)
@@ -76,7 +77,7 @@ class HeadScales(Selection):
 
     def apply(self, model: Model) -> None:
         check_plain(model, "head scales")
-        found = all_heads(model, asking="a scale of heads")
+        found = all_heads(model, asking="a scale of heads", scales=True)
         parts: dict[str, Reparametrization] = {}
         for each in found.values():
             weight = model.get_parameter(f"{each.query}.weight")

@@ -16,7 +16,7 @@ from surefoot.tune.selection import Selection, Training
 from surefoot.tune.selections import head_names, train_only
 from surefoot.tune.selections.kept import Kept
 from surefoot.tune.selections.reparametrized import Reparametrization, fold, reparametrize
-from surefoot.tune.selections.sites import Heads, all_heads
+from surefoot.tune.selections.sites import Outputs, all_outputs
 
 if TYPE_CHECKING:
     from surefoot.models.model import Model
@@ -46,14 +46,16 @@ class Offsets(Addition):
 class Amplified(Reparametrization):
     """W_o diag(1 + A): scales A (in,) of the output projection's inputs, with an L1 penalty in their gradient."""
 
-    def __init__(self, weight: Tensor, *, l1: float) -> None:
+    def __init__(self, weight: Tensor, *, l1: float, transposed: bool = False) -> None:
         super().__init__()
-        self.scales = nn.Parameter(torch.randn(weight.shape[1], device=weight.device) * DEVIATION)
+        self.transposed = transposed
+        width = weight.shape[0 if transposed else 1]
+        self.scales = nn.Parameter(torch.randn(width, device=weight.device) * DEVIATION)
         if l1:
             self.scales.register_hook(lambda gradient: gradient + l1 * self.scales.detach().sign())  # type: ignore[no-untyped-call]
 
     def forward(self, weight: Tensor) -> Tensor:
-        return weight * (1 + self.scales)
+        return weight * ((1 + self.scales[:, None]) if self.transposed else (1 + self.scales))
 
 
 class _Rehearsed(Selection):
@@ -61,14 +63,20 @@ class _Rehearsed(Selection):
 
     wraps = True
 
-    def __init__(self, heads: dict[str, Heads], *, l1: float) -> None:
+    def __init__(self, heads: dict[str, Outputs], *, l1: float) -> None:
         self.heads, self.l1 = heads, l1
         self.norms_: list[tuple[float, int, int]] = []
 
     def apply(self, model: Model) -> None:
         train_only(model, head_names(model))
-        names = [f"{each.output}.weight" for each in self.heads.values()]
-        reparametrize(model, {name: Amplified(model.get_parameter(name), l1=self.l1) for name in names})
+        parts: dict[str, Reparametrization] = {}
+        for each in self.heads.values():
+            module = model.get_submodule(each.output)
+            transposed = not isinstance(module, nn.Linear)  # GPT-2's Conv1D
+            parts[f"{each.output}.weight"] = Amplified(
+                module.get_parameter("weight"), l1=self.l1, transposed=transposed
+            )
+        reparametrize(model, parts)
 
     def finish(self, model: Model) -> None:
         for layer, each in enumerate(self.heads.values()):
@@ -97,7 +105,7 @@ class LoFiT(Kept):
     5e-4 to 1e-3. heads: pairs [layer, head] counted from 0, in place of the first stage. The authors train with learning
     rates of 5e-3 (A) and 1e-2 (v).
     The offsets stay in the model (see `surefoot.models.additions`). Raises RecipeError for models without attention heads
-    of their own projections in blocks, or for heads that the model does not have. Reference: Yin et al. 2024.
+    in blocks, or for heads that the model does not have. Reference: Yin et al. 2024.
 
     >>> LoFiT(share=0.03)
     LoFiT(share=0.03, l1=0.001, heads=None)
@@ -129,7 +137,7 @@ class LoFiT(Kept):
             return
         if self.heads is not None:
             return
-        found = all_heads(model, asking=self.title)
+        found = all_outputs(model, asking=self.title)
         first = _Rehearsed(found, l1=self.l1)
         training.rehearse(first)
         total = sum(each.count for each in found.values())
@@ -139,7 +147,7 @@ class LoFiT(Kept):
     def attach(self, model: Model) -> None:
         if self.heads_ is None:
             raise RecipeError("LoFiT chooses by data: call `setup` before `apply`, or name the `heads`")
-        found = list(all_heads(model, asking=self.title).values())
+        found = list(all_outputs(model, asking=self.title).values())
         for layer, head in self.heads_:
             if not (0 <= layer < len(found) and 0 <= head < found[layer].count):
                 raise RecipeError(

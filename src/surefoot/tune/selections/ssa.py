@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from surefoot.errors import RecipeError
 from surefoot.models.additions import Addition
 from surefoot.registry import Paper, register
 from surefoot.tune.selections.kept import Kept
@@ -104,14 +103,10 @@ class SSA(Kept):
 
     def attach(self, model: Model) -> None:
         blocks = self.blocks(model, self.layers)
-        found = {block: each for block, each in all_heads(model, asking=self.title).items() if block in blocks}
-        attentions = {block: model.get_submodule(each.query.rpartition(".")[0]) for block, each in found.items()}
-        for block, module in attentions.items():
-            if any(name.startswith("q_norm") for name, _ in module.named_children()):
-                raise RecipeError(
-                    f"{self.title} scales queries, and `{block}` normalises its own: choose `head_scales` of another model, or `lora`"
-                )
-        visible = Visible(causal=any(getattr(each, "is_causal", False) for each in attentions.values()))
+        everywhere = all_heads(model, asking=self.title, scales=True)
+        found = {block: each for block, each in everywhere.items() if block in blocks}
+        attentions = [model.get_submodule(each.query.rpartition(".")[0]) for each in found.values()]
+        visible = Visible(causal=any(getattr(each, "is_causal", False) for each in attentions))
         model.backbone.add_module("visible", visible)
         model.backbone.register_forward_pre_hook(visible.note, with_kwargs=True)
         for each in found.values():
