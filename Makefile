@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Processes that run tests; each uses one thread.
 TESTERS ?= 2
 
-.PHONY: help demo test lint bench bench-speed bench-quality bench-kill bench-reviews study readme docs docs-serve docs-outputs clean
+.PHONY: help demo test lint bench bench-speed bench-quality bench-kill bench-reviews bench-steps bench-adversarial study readme docs docs-serve docs-outputs clean
 
 help:            ## what there is
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -55,12 +55,19 @@ docs-outputs: $(STAMP) ## run the pages of the documentation and write what thei
 
 bench-reviews: $(STAMP)   ## the search against fine-tuning, LP-FT and WiSE-FT: three turns, ten seeds (STORE=folder; resumes)
 	$(BIN)/python benchmarks/reviews.py --store $(STORE)
+	$(BIN)/python benchmarks/reviews.py --store $(STORE) --bank wide --seeds 3
 
 study: $(STAMP)   ## train and compare what the search's defaults rest on (STORE=folder; hours; resumes)
 	$(BIN)/python benchmarks/study/train.py --store $(STORE)
 	$(BIN)/python benchmarks/study/compare.py --store $(STORE)
 	$(BIN)/python benchmarks/study/lines.py --store $(STORE)
 	$(BIN)/python benchmarks/study/page.py
+
+bench-steps: $(STAMP)   ## what a step of each method costs beside cross-entropy, in time, memory and passes (resumes)
+	$(BIN)/python benchmarks/objectives.py
+
+bench-adversarial: $(STAMP)   ## clean, corrupted and robust accuracy of plain and adversarial training and RiFT, three seeds (STORE=folder; resumes)
+	$(BIN)/python benchmarks/adversarial.py --store $(STORE)/adversarial
 
 bench-kill: $(STAMP)   ## twenty kills of a MiniLM training, the same weights in the end
 	$(BIN)/python benchmarks/kill.py

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,9 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from surefoot.errors import RunError
+from surefoot.search.journal_file import STUDY, Held, holder_of, mend, refused, take
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -30,11 +30,6 @@ if TYPE_CHECKING:
 
 #: Raised when the same seed no longer draws the same trials.
 VERSION = 1
-#: Name of the study in the journal, by which a journal of somebody else's is told apart.
-STUDY = "surefoot"
-# Every journal begins with the creation of its study.
-_BEGIN = b'{"op_code":0,"worker_id":"'
-
 Direction = Literal["minimize", "maximize"]
 Pruner = Literal["median", "halving", "none"]
 #: Of successive halving: one in so many goes on from each rung, to so many times the steps.
@@ -105,12 +100,12 @@ class Ledger:
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = _take(self.path)
+            self._lock = take(self.path)
             self._study = self._open(self.path, self._lock)
         except BaseException as error:
             self.close()
             if isinstance(error, OSError):
-                raise _refused(self.path, error) from error
+                raise refused(self.path, error) from error
             raise
 
     def _open(self, path: Path, lock: FileLock) -> Study:
@@ -118,8 +113,8 @@ class Ledger:
         from optuna.storages.journal import JournalFileBackend
 
         if path.exists():
-            _mend(path)
-        backend = JournalFileBackend(str(path), lock_obj=cast("Any", _Held(path, lock)))
+            mend(path)
+        backend = JournalFileBackend(str(path), lock_obj=cast("Any", Held(path, lock)))
         study = _study(JournalStorage(backend), self.direction)
         if study.direction.name.lower() != self.direction:
             raise RunError(_other(path, "direction", study.direction.name.lower(), self.direction))
@@ -190,7 +185,7 @@ class Ledger:
     def close(self) -> None:
         """Let other processes open the journal."""
         if self.path is not None and self._lock is not None and self._lock.is_locked:
-            _holder(self.path).unlink(missing_ok=True)
+            holder_of(self.path).unlink(missing_ok=True)
             self._lock.release()
 
     def __enter__(self) -> Self:
@@ -213,26 +208,8 @@ class Ledger:
             self._study.add_trial(trial)
         except OSError as error:
             assert self.path is not None
-            _mend(self.path)  # a full disk tears a line too
-            raise _refused(self.path, error) from error
-
-
-class _Held:
-    """What Optuna locks the journal with for each record: the ledger's own lock, which has been taken already.
-
-    Optuna's own are files that a killed process leaves behind, to be waited for.
-    """
-
-    def __init__(self, path: Path, lock: FileLock) -> None:
-        self.path, self.lock = path, lock
-
-    def acquire(self) -> bool:
-        if not self.lock.is_locked:
-            raise RunError(f"the ledger of {self.path} has been closed; open it again to add trials")
-        return True
-
-    def release(self) -> None:
-        pass
+            mend(self.path)  # a full disk tears a line too
+            raise refused(self.path, error) from error
 
 
 def _study(storage: BaseStorage | None, direction: Direction, **options: Any) -> Study:
@@ -275,59 +252,3 @@ def _other(path: Path, what: str, begun: object, asked: object) -> str:
     if what == "version":
         return f"{path} was written by another release of surefoot (ledger version {begun}, not {asked}): go on with that release, or choose another folder"
     return f"the search in {path} was begun with {what} {begun}, not {asked}: give {what} {begun} again, or choose another folder"
-
-
-def _holder(path: Path) -> Path:
-    return path.parent / f".{path.name}.pid"
-
-
-def _take(path: Path) -> FileLock:
-    """Lock the journal for this process; the system lets go of such a lock when the process ends, however it ends."""
-    lock = FileLock(path.parent / f".{path.name}.lock", thread_local=False)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        holder = _holder(path)  # not in the lock file, which some releases of filelock empty when they try it
-        process = holder.read_text(encoding="ascii", errors="replace") if holder.exists() else "unknown"
-        raise RunError(
-            f"{path} is in use by another process (PID {process}): wait for it or end it, or choose another folder"
-        ) from None
-    _holder(path).write_text(str(os.getpid()), encoding="ascii")
-    return lock
-
-
-def _mend(path: Path) -> None:
-    """Cut off what a kill or a power cut left of the last record; a file that is no journal of ours is not touched."""
-    content = path.read_bytes()
-    end, lines = 0, 0
-    while (stop := content.find(b"\n", end) + 1) and _record(content[end:stop]) is not None:
-        end, lines = stop, lines + 1
-    tail = content[end:]
-    if end:
-        first = _record(content[: content.index(b"\n")]) or {}
-        ours = first["op_code"] == 0 and first.get("study_name") == STUDY
-    else:
-        ours = _BEGIN.startswith(tail[: len(_BEGIN)].rstrip(b"\0"))  # nothing yet, or a torn beginning
-    if not ours:
-        raise RunError(f"{path} is not a journal of surefoot's: it has been left alone; choose another folder")
-    if any(_record(line) is not None for line in tail.split(b"\n")[1:-1]):
-        raise RunError(
-            f"line {lines + 1} of {path} is damaged and others follow it: put back a copy, or choose another folder"
-        )
-    if tail:
-        with open(path, "r+b") as file:
-            file.truncate(end)
-            os.fsync(file.fileno())
-
-
-def _record(line: bytes) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) and isinstance(record.get("op_code"), int) else None
-
-
-def _refused(path: Path, error: OSError) -> RunError:
-    why = error.strerror or error
-    return RunError(f"cannot keep the search in {path}: {why}; free some space or choose another folder")
