@@ -9,6 +9,7 @@ import pytest
 
 from command_line import contents, refused, surefoot
 from conftest import sentences
+from tiny_models import images, save_vit
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +83,28 @@ BAD: dict[str, tuple[list[object], list[str]]] = {
 def test_bad_attacks_are_refused(run: Path, name: str) -> None:
     argv, fragments = BAD[name]
     refused(evaluate(run, *argv), fragments, out=run)
+
+
+def test_photographs_are_attacked_and_trained_against_attacks(tmp_path: Path) -> None:
+    """A ViT with its processor, adversarially trained with the head alone, evaluated under PGD and AutoAttack."""
+    model, rows = save_vit(tmp_path / "vit"), []
+    for number, (picture, label) in enumerate(zip(*images(24), strict=True)):
+        picture.save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{('dark', 'bright')[label]}")
+    (tmp_path / "photos.csv").write_text("image,label\n" + "\n".join(rows) + "\n")
+    (tmp_path / "at.yaml").write_text("objectives: {pgd_at: {steps: 2}}\nselection: head\nepochs: 1\n")
+    photos, out = tmp_path / "photos.csv", tmp_path / "run"
+    argv = ["--model", model, "--train", photos, "--test", photos, "--recipe", tmp_path / "at.yaml", "--out", out]
+    assert surefoot("tune", *argv).exit_code == 0
+    shares = {}
+    for name, options in (("pgd", ["--epsilon", "8/255"]), ("auto_attack", ["--epsilon", "1/2"])):
+        more = ["--attack-option", "queries=20", "--attack-option", "steps=5"] if name == "auto_attack" else []
+        found = surefoot("evaluate", out, "--data", f"photos={photos}", "--attack", name, *options, *more, "--json")
+        shares[name] = json.loads(found.stdout)["photos"]
+    assert shares["pgd"]["accuracy"]["value"] == 1.0
+    assert shares["auto_attack"]["robust_accuracy"]["value"] < shares["pgd"]["robust_accuracy"]["value"]
+    said = refused(
+        ["evaluate", out, "--data", f"photos={photos}", "--attack", "word_substitution"],
+        ["attack `word_substitution` moves words", "reads pixels", "`auto_attack`"],
+    )
+    assert "embedding_pgd" not in said
