@@ -55,11 +55,11 @@ class ImplicitDifferentiation(Tuning):
     strength for every layer, in `hyperparameters["strength"]` by layer's name; `weights`: the same for every single
     weight, tensors by parameter's name. Heads are not pulled: they have no start worth keeping.
     every: 10 steps of training between updates, half an epoch's where that is less. terms: 20. rate: a, None for 0.8 over the largest eigenvalue of H, found
-    by 6 power iterations. lr: Adam's on h, 0.1. strength: 0.01, where pulls start. batch: 128. Where the paper alternates
+    by 6 power iterations. lr: Adam's on h, 0.1. strength: 0.01, where pulls start. batch: 64. Where the paper alternates
     one step with one update, 10 keep the cost at a few trainings; lr and strength are this library's choice.
 
     Until the first update it is the plain training, to the bit, where examples are tuned. Costs terms + 8 products with
-    H (two backward passes each) every `every` steps. Raises RecipeError for settings out of range, and where pulls are
+    H (two backward passes over `batch` each) every `every` steps: encoders want few terms. Raises RecipeError for settings out of range, and where pulls are
     asked for but only the head trains. Reference: Lorraine, Vicol and Duvenaud 2020.
 
     >>> ImplicitDifferentiation(tunes="layers").terms
@@ -75,7 +75,7 @@ class ImplicitDifferentiation(Tuning):
         rate: float | None = None,
         lr: float = 0.1,
         strength: float = 0.01,
-        batch: int = 128,
+        batch: int = 64,
     ) -> None:
         self.tunes = one_of("tunes", tunes, TUNES)
         self.every = whole("every", every, least=1)
