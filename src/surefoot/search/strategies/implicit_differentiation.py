@@ -58,9 +58,10 @@ class ImplicitDifferentiation(Tuning):
     by 6 power iterations. lr: Adam's on h, 0.1. strength: 0.01, where pulls start. batch: 64. Where the paper alternates
     one step with one update, 10 keep the cost at a few trainings; lr and strength are this library's choice.
 
-    Until the first update it is the plain training, to the bit, where examples are tuned. Costs terms + 8 products with
-    H (two backward passes over `batch` each) every `every` steps: encoders want few terms. Raises RecipeError for settings out of range, and where pulls are
-    asked for but only the head trains. Reference: Lorraine, Vicol and Duvenaud 2020.
+    Until the first update it is the plain training, to the bit, where examples are tuned. An update costs terms + 8
+    products with H, two backward passes over `batch` each: large encoders want few terms. Raises RecipeError for settings
+    out of range, and where pulls are asked for but only the head trains.
+    Reference: Lorraine, Vicol and Duvenaud 2020; moskomule/hypergrad, approx_hypergrad.py.
 
     >>> ImplicitDifferentiation(tunes="layers").terms
     20
