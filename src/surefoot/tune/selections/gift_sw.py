@@ -95,6 +95,7 @@ class GIFTSW(Selection):
         self.examples = whole("examples", examples, least=1)
         self.layers = None if layers is None else whole("layers", layers, least=1)
         self.where_: dict[str, Tensor] = {}
+        self.steps_: dict[str, Tensor] = {}
 
     def setup(self, model: Model, training: Training) -> None:
         check_plain(model, "GIFT-SW")
@@ -109,7 +110,8 @@ class GIFTSW(Selection):
         self.where_ = {}
         for name in names:
             weight = rows(names[name])
-            error = (weight - rounded(weight, steps(weight, self.bits), self.bits)).norm(dim=0)
+            self.steps_[name] = steps(weight, self.bits)
+            error = (weight - rounded(weight, self.steps_[name], self.bits)).norm(dim=0)
             scores = error * largest.get(name, torch.zeros_like(error))
             chosen = torch.topk(scores, min(self.columns, len(scores))).indices
             self.where_[name] = chosen.sort().values
@@ -121,7 +123,7 @@ class GIFTSW(Selection):
         parts: dict[str, Reparametrization] = {}
         for name, module in self._linear(model).items():
             weight = rows(module)
-            noise = self.noise * steps(weight, self.bits)
+            noise = self.noise * self.steps_[name]
             parts[f"{name}.weight"] = Salient(
                 weight, self.where_[name], noise, transposed=not isinstance(module, nn.Linear)
             )

@@ -79,6 +79,7 @@ class SAFT(Selection):
         self.noise = positive("noise", noise, zero=True)
         self.examples = whole("examples", examples, least=1)
         self.scores_: dict[str, float] = {}
+        self.deviations_: dict[str, Tensor] = {}
 
     def setup(self, model: Model, training: Training) -> None:
         check_plain(model, "SAFT")
@@ -87,7 +88,8 @@ class SAFT(Selection):
         with torch.no_grad():
             for name in names:
                 weight = rows(noisy.get_submodule(name))
-                weight += self.deviation(weight) * torch.randn_like(weight)
+                self.deviations_[name] = self.deviation(weight)
+                weight += self.deviations_[name] * torch.randn_like(weight)
         outputs: dict[str, list[Tensor]] = {name: [] for name in names}
         differences: dict[str, list[Tensor]] = {name: [] for name in names}
         for batch in training.batches(self.examples):
@@ -115,7 +117,7 @@ class SAFT(Selection):
         chosen = sorted(self.scores_, key=lambda name: -self.scores_[name])[:count]
         parts: dict[str, Reparametrization] = {}
         for name, module in self._linear(model).items():
-            deviation = self.deviation(rows(module))
+            deviation = self.deviations_[name]
             parts[f"{name}.weight"] = Noisy(deviation if isinstance(module, nn.Linear) else deviation.T)
         inside = tuple(f"{name}." for name in chosen)
         train_only(model, [n for n, _ in model.named_parameters() if n.startswith(inside)] + head_names(model))
