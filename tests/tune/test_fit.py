@@ -9,16 +9,18 @@ import pytest
 import torch
 
 from conftest import examples
-from surefoot import Recipe
+from surefoot import Recipe, load
+from surefoot.data.examples import Examples
 from surefoot.errors import RecipeError, RunError, SurefootError
 from surefoot.models.additions import inside
 from surefoot.models.model import Model
 from surefoot.models.predict import encode_inputs, predict
-from surefoot.registry import methods
+from surefoot.registry import get, methods
 from surefoot.tune.checkpoint import Checkpoint
 from surefoot.tune.fit import Fit
 from surefoot.tune.folder import claim
 from surefoot.tune.identity import identity
+from tiny_models import images, save_vit
 
 SMALL = {"epochs": 2, "batch_size": 8, "precision": "float32", "optimizer": {"name": "adamw", "lr": 1e-3}}
 
@@ -53,6 +55,11 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tiny_bert: Mode
 OBJECTIVES = [method.name for method in methods("objective") if method.name != "cross_entropy"]
 
 
+@pytest.fixture(scope="module")
+def tiny_vit(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return load(save_vit(tmp_path_factory.mktemp("vit")))
+
+
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_an_objective_of_weight_zero_is_plain_training_to_the_bit(tiny_bert: Model, name: str) -> None:
     plain = small(epochs=1).fit(tiny_bert, examples(32)).model
@@ -61,16 +68,20 @@ def test_an_objective_of_weight_zero_is_plain_training_to_the_bit(tiny_bert: Mod
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_trains_survives_a_resume_and_ends_with_finite_weights(
-    tiny_bert: Model, name: str, tmp_path: Path
+    tiny_bert: Model, tiny_vit: Model, name: str, tmp_path: Path
 ) -> None:
+    model, train = tiny_bert, examples(40)
+    if "pixels" in get("objective", name).make.needs:
+        pixels, labels = images(40)
+        model, train = tiny_vit, Examples(pixels, labels, ("dark", "bright"), modality="image", source="made")
     recipe = small(
         epochs=1,
         objectives={"cross_entropy": 1.0, name: 0.1},
         optimizer={"name": "sam", "inner": {"name": "adamw", "lr": 1e-3}},
     )
-    whole = Fit(recipe, tiny_bert, examples(40)).run()
+    whole = Fit(recipe, model, train).run()
     assert all(torch.isfinite(value).all() for value in whole.state_dict().values() if value.is_floating_point())
-    assert same(whole, resumed_at(3, recipe, tiny_bert, tmp_path))
+    assert same(whole, resumed_at(3, recipe, model, tmp_path, train=train))
 
 
 #: A plain and a two-pass optimizer for every selection, a plain and a wrapping selection for every optimizer; that all of
@@ -91,8 +102,9 @@ def test_every_selection_and_every_optimizer_resumes_to_the_same_bytes(
     assert [name for name in whole.state_dict() if name not in added] == list(tiny_bert.state_dict())
 
 
-def resumed_at(step: int, recipe: Recipe, model: Model, folder: Path) -> Model:
+def resumed_at(step: int, recipe: Recipe, model: Model, folder: Path, *, train: Examples | None = None) -> Model:
     """Train to `step`, keep the checkpoint, forget everything, go on from the file."""
+    train = examples(40) if train is None else train
 
     class Stop(Exception):
         pass
@@ -104,8 +116,8 @@ def resumed_at(step: int, recipe: Recipe, model: Model, folder: Path) -> Model:
                 raise Stop
 
     with pytest.raises(Stop):
-        Fit(recipe, model, examples(40)).run(checkpoint=Once(folder / "checkpoint"))
-    fit = Fit(recipe, model, examples(40))
+        Fit(recipe, model, train).run(checkpoint=Once(folder / "checkpoint"))
+    fit = Fit(recipe, model, train)
     trained = fit.run(checkpoint=Checkpoint(folder / "checkpoint"))
     assert fit.history.resumed_at == step
     return trained

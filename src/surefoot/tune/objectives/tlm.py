@@ -34,8 +34,8 @@ class TLM(Objective):
     rate: in [0, 1); 0.05, the authors' script for RTE; 0 is cross-entropy to the bit. The authors switch the dropout
     of attention off meanwhile; here the model keeps its own. Frozen blocks are left as they are.
 
-    For models whose tokens see each other both ways. Raises RecipeError for other values, a model without blocks or
-    one that reads from left to right. Reference: Wu et al. 2023; Young1993/tlm, modeling_bert.py.
+    For models whose tokens see each other both ways. Raises RecipeError for other values, a model without blocks, with
+    prefixes, or one that reads from left to right. Reference: Wu et al. 2023; Young1993/tlm, modeling_bert.py.
 
     >>> TLM(rate=0.1).rate
     0.1
@@ -50,6 +50,10 @@ class TLM(Objective):
     def setup(self, context: Context) -> None:
         if not context.layer_names:
             raise RecipeError("tlm masks attention between tokens, and this model has no blocks: leave it out")
+        if context.model.has_prefixes:
+            raise RecipeError(
+                "tlm masks tokens by their places, which prefixes move: choose another selection, or leave it out"
+            )
         if any(getattr(module, "is_causal", False) for module in context.model.backbone.modules()):
             raise RecipeError("tlm is for models whose tokens see each other both ways: leave it out")
 
