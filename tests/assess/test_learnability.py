@@ -66,8 +66,8 @@ def test_it_finds_the_features_that_count(examples: int, width: int) -> None:
     found = feature_gradients(features, labels)
     assert set(found.best(3)) == {5, 11, 23}
     assert found.scores.shape == (width,)
-    again = feature_gradients(features, labels)
-    assert (found.scores == again.scores).all()
+    few, again = (feature_gradients(features, labels, steps=3, seed=5) for _ in range(2))
+    assert (few.scores == again.scores).all()
 
 
 def test_a_constant_feature_and_one_class_do_no_harm() -> None:

@@ -27,6 +27,8 @@ from surefoot.tune.run import Run
 
 STRATEGIES = [method.name for method in methods("strategy")]
 TUNING = [name for name in STRATEGIES if issubclass(get("strategy", name).make, Tuning)]
+#: Settings that cost less than the defaults.
+CHEAP = {"implicit_differentiation": {"terms": 3, "batch": 16}}
 RECIPE = Recipe(epochs=2, batch_size=8, precision="float32", optimizer={"name": "adamw", "lr": 1e-3})
 
 
@@ -39,7 +41,9 @@ def _one_thread() -> Iterator[None]:
 
 def fitted(name: str, model: Model, *, seed: int = 0, **options: object):  # type: ignore[no-untyped-def]
     judge = {"shop": examples(24, 7), "news": examples(16, 8)}
-    return build("strategy", {"name": name, **options}).fit(RECIPE, model, examples(48), judge, seed=seed)
+    return build("strategy", {"name": name, **CHEAP.get(name, {}), **options}).fit(
+        RECIPE, model, examples(48), judge, seed=seed
+    )
 
 
 def same(a: Model, b: Model) -> bool:
