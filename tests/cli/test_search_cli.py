@@ -189,6 +189,29 @@ def test_estimate_of_nothing(run: tuple[Path, dict[str, Any], str], data: Path, 
     refused(["estimate", out, "--data", tmp_path / "numbers.json"], ["holds features", "reads text", "same kind"])
 
 
+def test_one_training_by_a_strategy(bert_folder: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    argv = [
+        "--recipe",
+        "fine_tune",
+        "--strategy",
+        "self_tuning_network",
+        "--batch-size",
+        "16",
+        "--epochs",
+        "2",
+        "--json",
+    ]
+    with one_thread():
+        result = surefoot(*tune(bert_folder, data, out, *argv))
+    assert result.exit_code == 0, result.stderr
+    found = json.loads((out / "hyperparameters.json").read_text())
+    assert found["strategy"] == "self_tuning_network"
+    assert {"dropout", "weight_decay"} <= found["found"].keys()
+    assert any("weight decay" in note for note in json.loads(result.stdout)["notes"])
+    assert (out / "report.html").is_file()
+
+
 # --- bad input
 
 #: Options, what the sentence must hold.
@@ -203,6 +226,15 @@ OPTIONS: dict[str, tuple[list[str], list[str]]] = {
     "layers the wrong way": (["--layers", "4-2"], ["`layers` is (4, 2)", "fewest"]),
     "a rate": (["--lr", "1e-4"], ["--lr goes with one recipe", "leave it out"]),
     "a recipe": (["--recipe", "lp_ft"], ["--judge is for a search", "--recipe", "leave one of them out"]),
+    "a strategy without a recipe": (["--strategy", "path"], ["--strategy moves", "--recipe, such as fine_tune"]),
+    "a strategy that tunes nothing": (
+        ["--recipe", "fine_tune", "--strategy", "path"],
+        ["strategy `path` tunes no training", "implicit_differentiation"],
+    ),
+    "an unknown strategy": (
+        ["--recipe", "fine_tune", "--strategy", "implicit"],
+        ["unknown strategy `implicit`", "`implicit_differentiation`"],
+    ),
     "no epochs": (["--epochs", "0"], ["`epochs` is 0", "greater than 0"]),
     "negative seed": (["--seed", "-1"], ["--seed is -1"]),
     "same name twice": (["--judge", "shop=train.csv"], ["two judges are named `shop`"]),

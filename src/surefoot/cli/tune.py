@@ -19,8 +19,6 @@ SEARCH_ONLY = (
 )
 #: Options of a search that say where it runs.
 ENGINE = ("engine", "workers", "address")
-#: Fields of a plan that a recipe has too, and checks itself.
-IN_BOTH = ("epochs", "batch_size", "max_length")
 
 
 @command("tune")
@@ -102,6 +100,12 @@ def tune(
         str | None,
         typer.Option(help="No search: one recipe, by name (see `surefoot methods --kind recipe`) or as a YAML file."),
     ] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            help="With --recipe and --judge: train it once while a strategy moves its hyperparameters, as the judge likes (`surefoot methods --kind strategy`)."
+        ),
+    ] = None,
     column: Annotated[list[str], typer.Option(help="Rename a column: intent=label.", metavar="COLUMN=ROLE")] = [],  # noqa: B006
     epochs: Annotated[float | None, typer.Option(help="Passes over the data, of every training.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate, instead of the recipe's.")] = None,
@@ -123,6 +127,7 @@ def tune(
     Example: surefoot tune --train movies.parquet --test tweets=tweets.parquet --recipe wise_ft --out runs/second
     """
     from surefoot.cli.inputs import read_search, use_threads
+    from surefoot.cli.training import fit
     from surefoot.errors import DataError, RecipeError, RunError
 
     use_threads(threads)
@@ -141,7 +146,12 @@ def tune(
     given = {name: value for name, value in given.items() if value is not None}
     if seed is not None and seed < 0:
         raise RecipeError(f"--seed is {seed}: it must be a whole number, zero or more")
-    extra = [name for name in (*SEARCH_ONLY, *ENGINE) if name in given] + ["config"] * (config is not None)
+    if strategy is not None and (recipe is None or not judge):
+        raise RecipeError(
+            "--strategy moves the hyperparameters of one training by a judge: give --recipe, such as fine_tune, and --judge NAME=FILE"
+        )
+    extra = [name for name in (*SEARCH_ONLY, *ENGINE) if name in given and not (name == "judge" and strategy)]
+    extra += ["config"] * (config is not None)
     if recipe is not None and extra:
         option = "--" + extra[0].replace("_", "-")
         raise RecipeError(f"{option} is for a search and --recipe for one training without: leave one of them out")
@@ -157,7 +167,7 @@ def tune(
         _search(fields, **shared)
     else:
         notes = [] if recipe is not None else _without_judge(fields)
-        _fit(recipe or WITHOUT_JUDGE, fields, lr=lr, notes=notes, **shared)
+        fit(recipe or WITHOUT_JUDGE, fields, lr=lr, strategy=strategy, notes=notes, **shared)
 
 
 def _search(fields: dict[str, Any], *, columns: list[str], device: str, json: bool) -> None:
@@ -223,6 +233,7 @@ def _plan(fields: dict[str, Any], *, without: tuple[str, ...] = ()) -> Any:
 
 def _without_judge(fields: dict[str, Any]) -> list[str]:
     """What can and cannot be promised without a judge; mistakes in options of the search are errors all the same."""
+    from surefoot.cli.training import IN_BOTH
     from surefoot.engine import check_engine
 
     _plan(fields, without=IN_BOTH)
@@ -234,77 +245,3 @@ def _without_judge(fields: dict[str, Any]) -> list[str]:
         f"nothing here was measured away from home but the test sets, if any: how it does on your targets is not forecast, and another recipe may do better{unused}",
         "100 labelled examples of another domain or, better, of each of two (--judge NAME=FILE) make a search possible",
     ]
-
-
-def _fit(
-    recipe: str,
-    fields: dict[str, Any],
-    *,
-    lr: float | None,
-    notes: list[str],
-    columns: list[str],
-    device: str,
-    json: bool,
-) -> None:
-    """One recipe, trained and tested."""
-    from surefoot.cli.inputs import named_data, parse_columns
-    from surefoot.cli.show import Bars, metrics_table, print_json
-    from surefoot.cli.show import notes as show_notes
-    from surefoot.cli.show import out as show
-    from surefoot.data import load_data, overlap
-    from surefoot.errors import DataError
-    from surefoot.models.load import load
-    from surefoot.report.run import report_run
-    from surefoot.search.explain import explain_run
-    from surefoot.tune.recipe import Recipe
-
-    plan = _changed(Recipe.load(recipe), lr=lr, **{name: fields.get(name) for name in IN_BOTH})
-    examples = load_data(fields["train"], columns=parse_columns(columns))
-    tests = named_data(fields.get("test", ()), columns=columns, classes=examples.classes)
-    for each in tests.values():
-        if each.modality != examples.modality:
-            raise DataError(
-                f"{each.source} holds {each.modality} but the training set {examples.source} holds {examples.modality}: test on data of the same kind"
-            )
-    notes = notes + [
-        f"{shared} of {len(each)} examples of the test set `{name}` are also in the training set"
-        for name, each in tests.items()
-        if (shared := overlap(examples, each))
-    ]
-    start = load(fields.get("model", "minilm"), device=device)
-    with Bars() as bars:
-        run = plan.fit(start, examples, seed=fields.get("seed", 0), out=fields["out"], progress=bars)
-        metrics = run.evaluate(tests, progress=bars)
-    explain_run(run, tests)
-    page = report_run(fields["out"])
-    notes += run.history.notes
-    show_notes(notes)
-    if json:
-        scored = {name: each.as_json() for name, each in metrics.items()}
-        print_json({"run": str(fields["out"]), "metrics": scored, "notes": notes, "report": str(page)})
-        return
-    if metrics:
-        show(metrics_table(metrics))
-    show(
-        f"{plan.name}: {run.history.steps} steps, {run.history.examples_per_second:.0f} examples/s; the model is in {fields['out'] / 'model'}"
-    )
-    show(f"{page} shows how good it is")
-
-
-def _changed(recipe: Any, *, lr: float | None, **fields: Any) -> Any:
-    """The recipe with the command line's values in place of its own."""
-    changes = {name: value for name, value in fields.items() if value is not None}
-    if lr is not None:
-        changes["optimizer"] = _with_rate(recipe.optimizer, lr)
-    return recipe.changed(**changes) if changes else recipe
-
-
-def _with_rate(spec: Any, lr: float) -> dict[str, Any]:
-    """The optimizer's spec with another learning rate, which belongs to the innermost of wrappers."""
-    from surefoot.registry import get
-    from surefoot.tune.optimizer import Wrapper
-
-    own: dict[str, Any] = {"name": spec} if isinstance(spec, str) else dict(spec)
-    if issubclass(get("optimizer", own["name"]).make, Wrapper):
-        return own | {"inner": _with_rate(own.get("inner", "adamw"), lr)}
-    return own | {"lr": lr}

@@ -52,10 +52,10 @@ class _Replay:
         self.params, self.used = params, dict[str, Any]()
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        return self._take(name, low, lambda value: isinstance(value, int | float) and low <= value <= high)
+        return float(self._take(name, low, lambda value: isinstance(value, int | float) and low <= value <= high))
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        return self._take(name, low, lambda value: isinstance(value, int) and low <= value <= high)
+        return int(self._take(name, low, lambda value: isinstance(value, int) and low <= value <= high))
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         return self._take(name, choices[0], lambda value: value in choices)
