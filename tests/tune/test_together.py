@@ -73,11 +73,11 @@ ROWS = covering_array()
 
 def recipe_of(objectives: Sequence[str], wrapper: str, optimizer: str, selection: str, reducer: str) -> dict[str, Any]:
     spec = {"name": wrapper, "inner": {"name": optimizer, "lr": 1e-4}}
-    layers = {"k": 1} if selection == "top_layers" else {}
+    small = {"top_layers": {"k": 1}, "robust_critical": {"epochs": 1, "examples": 6}}.get(selection, {})
     return {
         "objectives": dict.fromkeys(objectives, 0.1),
         "optimizer": spec,
-        "selection": {"name": selection} | layers,
+        "selection": {"name": selection} | small,
         "reducer": reducer,
         "epochs": 0.5,
         "batch_size": 6,
