@@ -151,6 +151,7 @@ class _Rising(Fit):
             smoothed = _running(np.asarray(losses))
             if not smoothed[-1] <= DIVERGED * max(smoothed.min(), 1e-12):
                 raise _Diverged
+        super().before_step()  # what the selection moves; the rate is set anew below
         rate = self.rates[self.history.steps]
         for group, proportion in zip(self.optimizer.param_groups, self.proportions, strict=True):
             group["lr"] = rate * proportion

@@ -22,7 +22,18 @@ if TYPE_CHECKING:
 #: label_texts: the classes have names; group: the data has a group column;
 #: tokens, pixels, layers: a model that reads text, that reads images, that has transformer blocks.
 NEEDS = frozenset(
-    {"inputs", "attentions", "hidden_states", "reference", "index", "label_texts", "group", "tokens", "pixels", "layers"}
+    {
+        "inputs",
+        "attentions",
+        "hidden_states",
+        "reference",
+        "index",
+        "label_texts",
+        "group",
+        "tokens",
+        "pixels",
+        "layers",
+    }
 )
 
 
