@@ -89,7 +89,7 @@ class EGN(Wrapper):
         parts = [
             torch.zeros(count, parameter.numel(), dtype=precision, device=logits.device)
             if rows is None
-            else rows.flatten(1).to(precision)
+            else rows.reshape(count, -1).to(precision)
             for parameter, rows in zip(moved, drawn, strict=True)
         ]
         return torch.cat(parts, dim=1)
