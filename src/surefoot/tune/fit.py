@@ -23,12 +23,13 @@ from surefoot.models.batching import epoch_steps, training_batches
 from surefoot.models.model import Model
 from surefoot.models.precision import autocast, resolve
 from surefoot.models.predict import encode_inputs, predict
-from surefoot.models.prefix import Prefix, cached_prefix
+from surefoot.models.prefix import cached_prefix
 from surefoot.models.processor import TextProcessor
 from surefoot.progress import Progress, Silent
 from surefoot.registry import get
 from surefoot.tune.build import build, build_optimizer
 from surefoot.tune.checkpoint import Checkpoint
+from surefoot.tune.frozen import freeze
 from surefoot.tune.head import start_head
 from surefoot.tune.layerwise import parameter_groups, scale_groups
 from surefoot.tune.loss import Loss
@@ -167,7 +168,16 @@ class Fit:
         self.reference = (
             predict(self.model, self.encoded, precision=recipe.precision) if "reference" in self.loss.needs else None
         )
-        self.prefix = self._prefix() if recipe.epochs > 0 else None
+        self.prefix = None
+        if recipe.epochs > 0 and freeze(self.model, self.loss, self.history.notes) and recipe.cache:
+            self.prefix = cached_prefix(
+                self.model,
+                self.encoded,
+                depth=self.model.frozen,
+                dtype=self.dtype,
+                autocast=self.autocast,
+                advance=self.progress.start("frozen layers", len(train)),
+            )
 
     def _label_inputs(self) -> dict[str, Tensor]:
         texts = self.train_set.label_texts or self.train_set.classes
@@ -175,28 +185,6 @@ class Fit:
             raise RecipeError("an objective needs the labels as texts, and this model does not read text: leave it out")
         encoded = self.model.processor.encode(list(texts))
         return {name: value.to(self.device) for name, value in encoded.collate(np.arange(len(texts))).items()}
-
-    def _prefix(self) -> Prefix | None:
-        """Freeze the layers below the lowest trained one, and cache what they give where nothing changes their input."""
-        blockers = sorted(
-            name
-            for name, objective in self.loss.terms.items()
-            if objective.needs & {"inputs", "hidden_states", "attentions"}
-        )
-        depth = self.model.lowest_trained()
-        if depth == 0:
-            return None
-        if blockers:
-            self.history.notes.append(
-                f"the frozen layers are run in every step, not cached: {', '.join(f'`{name}`' for name in blockers)} changes or reads what they see"
-            )
-        self.model.freeze(depth)
-        if blockers or not self.recipe.cache:
-            return None
-        advance = self.progress.start("frozen layers", len(self.train_set))
-        return cached_prefix(
-            self.model, self.encoded, depth=depth, dtype=self.dtype, autocast=self.autocast, advance=advance
-        )
 
     # --- the loop
 
