@@ -23,13 +23,15 @@ README = (ROOT / "README.md").read_text("utf8")
 def commands(text: str) -> Iterator[tuple[str, list[str]]]:
     """Every `surefoot COMMAND ...` of a page, in a block or in a sentence, with its options."""
     text = re.sub(r'```text title="Output".*?```', "", text.replace("\\\n", " "), flags=re.S)
-    for found in re.finditer(r"(?:^|`|/bin/)surefoot ((?:--offline )?)([a-z]+)([^`\n#|]*)", text, flags=re.M):
+    for found in re.finditer(
+        r"(?:^|`|/bin/)surefoot ((?:--offline )?)([a-z]+(?:-[a-z]+)*)([^`\n#|]*)", text, flags=re.M
+    ):
         yield found[2], re.findall(r"(?<=\s)--[a-z-]+", found[3])
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_commands_and_options_that_are_named_exist(path: Path) -> None:
-    from surefoot.cli import bench, demo, doctor, estimate, evaluate, methods, report, tune  # noqa: F401
+    from surefoot.cli import bench, demo, doctor, estimate, evaluate, lr_range, methods, report, tune  # noqa: F401
     from surefoot.cli.app import app
 
     known: dict[str, set[str]] = {}
