@@ -162,11 +162,12 @@ class WeightObjective(Objective):
         self.parameters_ = list(trained.values())
         self.start_ = [context.start[name] for name in trained]
         self.count_ = sum(parameter.numel() for parameter in self.parameters_)
-        heights = {name: context.model.height(name) if self.by_layer else 0 for name in trained}
-        self.factors_ = {name: self._factor(height) for name, height in heights.items()}
+        from surefoot.tune.layerwise import factor_at
 
-    def _factor(self, height: int) -> float:
-        return self.by_layer[min(height, len(self.by_layer) - 1)] if self.by_layer else 1.0
+        factors = self.by_layer or [1.0]
+        self.factors_ = {
+            name: factor_at(factors, context.model.height(name) if self.by_layer else 0) for name in trained
+        }
 
     def norms(self, name: str) -> Norms | None:
         """The term for the parameter called `name` where it is made of norms, else None."""
