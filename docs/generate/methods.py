@@ -79,6 +79,10 @@ KINDS = {
         "Importance weights",
         'One weight per source example under a shift of what is to be predicted: `build("importance", NAME).fit(inputs, targets, unlabelled).weights_` is for a regression\'s `sample_weight`.',
     ),
+    "pairs": (
+        "Pair makers",
+        "Training data of embedding models from documents, records or labelled examples. `surefoot pairs NAME --input FILE --output FILE` writes them, `surefoot tune --task embedding` learns from them.",
+    ),
     "test_time_adapter": (
         "Test-time adapters",
         "A trained model that changes as it meets a stream without labels. `surefoot adapt RUN --data FILE --method NAME --out FOLDER` runs one and takes it back where it does harm.",
@@ -100,6 +104,7 @@ ANYWHERE = (
     "rejector",
     "analysis",
     "importance",
+    "pairs",
 )
 
 

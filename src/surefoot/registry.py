@@ -20,6 +20,7 @@ from surefoot.errors import RecipeError, SurefootError, nearest
 
 #: Where the methods of each kind live: one folder a kind, one file a method.
 HOMES = {
+    "pooling": "surefoot.models.poolings",
     "objective": "surefoot.tune.objectives",
     "reducer": "surefoot.tune.reducers",
     "optimizer": "surefoot.tune.optimizers",
@@ -41,6 +42,8 @@ HOMES = {
     "compressor": "surefoot.compress",
     "test_time_adapter": "surefoot.adapt",
     "importance": "surefoot.assess.importances",
+    "word_vectors": "surefoot.embed.words",
+    "pairs": "surefoot.data.pairs",
 }
 
 

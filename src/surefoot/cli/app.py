@@ -86,6 +86,7 @@ def load_commands() -> None:
         merge,
         methods,
         novelty,
+        pairs,
         reject,
         report,
         tune,
