@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 from surefoot.data.records import Record
@@ -12,7 +12,9 @@ from surefoot.data.records import Record
 _END = re.compile(r"(?<=[.!?])[\"')\]”’]*\s+(?=\S)")
 #: What ends in a full stop without ending a sentence.
 _SHORT = re.compile(
-    r"(?:^|[\s(])(?:[A-Za-z]|e\.g|i\.e|cf|vs|etc|al|[Dd]r|[Mm]rs?|[Mm]s|[Ff]igs?|[Ee]qs?|[Nn]o|[Ss]t|approx)\.$"
+    r"(?:^|[\s(.])(?:[a-z]|e\.g|i\.e|cf|vs|al|dr|mrs?|ms|figs?|eqs?|no|st|approx|sens?|reps?|gov|gen|inc|corp|co|ltd"
+    r"|jan|feb|mar|apr|aug|sept?|oct|nov|dec)\.$",
+    re.IGNORECASE,
 )
 _BLANK = re.compile(r"\n\s*\n")
 
@@ -68,6 +70,17 @@ def sections(record: Record) -> list[str]:
     if parts[0].startswith(title):
         parts[0] = parts[0].removeprefix(title).strip()
     return [title, *[part for part in parts if part]]
+
+
+def identifier(record: Record, *, known: Container[str] = ()) -> str:
+    """What a document is called: its `id`, or `_id`. Raises DataError where it has none, or one of those in `known`."""
+    column = "id" if "id" in record.values else "_id"
+    name = record.name(column)
+    if name is None:
+        raise record.error("id", "no id; this method finds documents by it, so give each one")
+    if name in known:
+        raise record.error(column, f"the id `{name}` was already used; ids must differ")
+    return name
 
 
 def _section(record: Record, value: Any) -> str:
