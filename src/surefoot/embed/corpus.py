@@ -1,107 +1,332 @@
-"""Words of texts, how often and how near each other they stand: what static vectors are learned from."""
+"""Corpora larger than memory: read once to be sure of every row, then again window by window."""
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING
+import csv
+import hashlib
+import json
+from array import array
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from surefoot.errors import DataError
+from surefoot.data.read import MOST_BYTES
+from surefoot.errors import DataError, nearest
 
-if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
+#: Rows that a reader holds at once.
+BATCH = 8192
+#: How many row numbers an error names.
+_SHOWN = 8
+_ENDINGS = (".parquet", ".csv", ".tsv", ".jsonl", ".txt")
 
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
-_SENTENCE = re.compile(r"(?<=[.!?])\s+|<br\s*/?>")
-
-#: In place of a word that is not there, at the ends of a document.
-NOTHING = -1
-
-
-def tokens(text: str) -> list[str]:
-    """Words in lower case; an apostrophe within a word is part of it.
-
-    >>> tokens("Don't panic: it's 42!")
-    ["don't", 'panic', "it's", '42']
-    """
-    return _WORD.findall(text.lower())
-
-
-def sentences(text: str) -> list[str]:
-    """Sentences of a text, cut after . ! or ? that white space follows, and at line breaks of HTML.
-
-    >>> sentences("Dull. Long!<br /><br />But why?")
-    ['Dull.', 'Long!', 'But why?']
-    """
-    return [each.strip() for each in _SENTENCE.split(text) if each.strip()]
+Row = tuple[Any, Any]
 
 
 @dataclass(frozen=True)
-class Vocabulary:
-    """Words, the most frequent first, and how often each was seen, (V,)."""
+class Corpus:
+    """A file of texts with their ids. column, key: of the text and of the id; key None: the row's place, from 0."""
 
-    words: Sequence[str]
-    counts: np.ndarray
+    path: Path
+    column: str
+    key: str | None
+    #: Rows that cannot be embedded, counted from 0: left out, where the caller asked for that.
+    skipped: frozenset[int] = frozenset()
+    rows: int = 0
+    fingerprint: str = ""
 
-    @cached_property
-    def place(self) -> dict[str, int]:
-        """The row of each word."""
-        return {word: row for row, word in enumerate(self.words)}
+    def windows(self, size: int, *, wanted: Callable[[int], bool] = lambda number: True) -> Iterator[Window]:
+        """Windows of `size` rows, in order; those whose number is not `wanted` are passed over."""
+        ids: list[Any] = []
+        texts: list[str] = []
+        number, first = 0, 0
+        for place, (key, text) in enumerate(_read(self.path, self.column, self.key)):
+            if place in self.skipped:
+                continue
+            if wanted(number):
+                ids.append(place if self.key is None else key)
+                texts.append(text)
+            first += 1
+            if first == size:
+                if ids:
+                    yield Window(number, ids, texts)
+                ids, texts, number, first = [], [], number + 1, 0
+        if ids:
+            yield Window(number, ids, texts)
 
-    def __len__(self) -> int:
-        return len(self.words)
 
-    @classmethod
-    def of(cls, documents: Iterable[Sequence[str]], *, min_count: int = 1, most: int | None = None) -> Vocabulary:
-        """The words seen `min_count` times or more; of these the `most` frequent. Raises DataError if there are none."""
-        counted = Counter(word for document in documents for word in document)
-        kept = sorted(((-count, word) for word, count in counted.items() if count >= min_count))[:most]
-        if not kept:
+@dataclass(frozen=True)
+class Window:
+    """Rows that are embedded together and become one shard."""
+
+    number: int
+    ids: list[Any]
+    texts: list[str]
+
+
+@dataclass
+class Problems:
+    """Rows with one thing wrong, by what is wrong."""
+
+    rows: dict[str, list[int]] = field(default_factory=dict)
+
+    def add(self, what: str, row: int) -> None:
+        self.rows.setdefault(what, []).append(row)
+
+    def sentence(self, path: Path) -> str:
+        """The first kind of problem, with row numbers from 1, and how many rows have others."""
+        what, rows = next(iter(self.rows.items()))
+        shown = ", ".join(f"{row + 1:,}" for row in rows[:_SHOWN])
+        more = f" and {len(rows) - _SHOWN:,} more" if len(rows) > _SHOWN else ""
+        others = [f"{len(each):,} {name}" for name, each in list(self.rows.items())[1:]]
+        also = f" (also {', '.join(others)})" if others else ""
+        return f"{path}, row{'s' * (len(rows) > 1)} {shown}{more}: {what}{also}; mend or remove them, or leave them out with --skip-invalid"
+
+
+def open_corpus(path: str | Path, *, columns: Mapping[str, str] | None = None, skip_invalid: bool = False) -> Corpus:
+    """Look at every row, then give the corpus.
+
+    path: .parquet, .csv, .tsv or .jsonl with a column `text` and, if there, `id`; .txt with one text a line.
+    columns: {"body": "text", "key": "id"} renames. skip_invalid: leave out what cannot be embedded instead of refusing it.
+    Memory does not grow with the texts: 8 bytes a row are kept, to find ids that stand twice.
+
+    Raises DataError with row numbers for texts that are empty, no strings or not UTF-8; with both rows for an id that
+    stands twice (never skipped: nobody could say which row it names); and for a file that is no such table.
+    """
+    path = Path(path).expanduser()
+    column, key = _columns(path, columns or {})
+    problems, seen, digest = Problems(), array("q"), hashlib.blake2b(digest_size=16)
+    count = 0
+    for place, (name, text) in enumerate(_read(path, column, key)):
+        count += 1
+        wrong = _wrong(text)
+        if wrong is None and key is not None and (name is None or name == "" or isinstance(name, Undecodable)):
+            wrong = "the id is missing or not UTF-8"
+        if wrong is not None:
+            problems.add(wrong, place)
+            continue
+        digest.update(f"{name!r}\0{len(text)}\0".encode())
+        digest.update(text.encode())
+        if key is not None:
+            seen.append(hash(str(name)))
+    if not count:
+        raise DataError(f"{path}: no rows; add texts")
+    if problems.rows and not skip_invalid:
+        raise DataError(problems.sentence(path))
+    skipped = frozenset(row for rows in problems.rows.values() for row in rows)
+    if len(skipped) == count:
+        raise DataError(f"{path}: none of its {count:,} rows holds a text that can be embedded")
+    if key is not None:
+        _refuse_duplicates(path, column, key, np.frombuffer(seen, dtype=np.int64), skipped)
+    return Corpus(path, column, key, skipped, count - len(skipped), digest.hexdigest())
+
+
+@dataclass(frozen=True)
+class Undecodable:
+    """Bytes that are no UTF-8."""
+
+    raw: bytes
+
+
+def _wrong(text: Any) -> str | None:
+    if isinstance(text, Undecodable):
+        return "not UTF-8"
+    if text is None:
+        return "the text is missing"
+    if not isinstance(text, str):
+        return "the text is no string"
+    if not text.strip():
+        return "the text is empty"
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return "not UTF-8 (half of a surrogate pair)"
+    return None
+
+
+def _refuse_duplicates(path: Path, column: str, key: str, hashes: np.ndarray, skipped: frozenset[int]) -> None:
+    ordered = np.sort(hashes)
+    twice = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
+    if not twice:
+        return
+    first: dict[str, int] = {}
+    for place, (name, _) in enumerate(_read(path, column, key)):
+        if place in skipped or hash(str(name)) not in twice:
+            continue
+        if str(name) in first:
             raise DataError(
-                f"no word is seen {min_count} times in these texts: give more of them, or a smaller `min_count`"
+                f"{path}, rows {first[str(name)] + 1:,} and {place + 1:,}, column `{key}`: both have the id `{str(name)[:80]}`; give each row an id of its own, or drop the column"
             )
-        return cls([word for _, word in kept], np.array([-count for count, _ in kept], dtype=np.int64))
-
-    def rows(self, document: Iterable[str]) -> np.ndarray:
-        """Rows of the known words of a document, in their order."""
-        place = self.place
-        return np.array([place[word] for word in document if word in place], dtype=np.int64)
+        first[str(name)] = place
 
 
-def windows(documents: Sequence[np.ndarray], *, window: int) -> tuple[np.ndarray, np.ndarray]:
-    """Every word with those around it: centres (M,) and contexts (M, 2 window), NOTHING beyond a document's ends.
-
-    >>> windows([np.array([5, 6, 7])], window=1)[1].tolist()
-    [[-1, 6], [5, 7], [6, -1]]
-    """
-    gap = np.full(window, NOTHING, dtype=np.int64)
-    joined = np.concatenate([gap, *(part for each in documents for part in (each, gap))])
-    at = np.flatnonzero(joined != NOTHING)
-    offsets = [step for step in range(-window, window + 1) if step]
-    return joined[at], joined[at[:, None] + np.array(offsets)]
+# --- formats
 
 
-def cooccurrences(documents: Sequence[np.ndarray], *, size: int, window: int) -> csr_matrix:
-    """X (V, V), symmetric: the sum over places where w and w' stand d <= window words apart of 1 / d.
+def _columns(path: Path, columns: Mapping[str, str]) -> tuple[str, str | None]:
+    """The names of the columns of text and id in the file."""
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; name one file in it ({', '.join(_ENDINGS)})")
+    if not path.exists():
+        raise DataError(f"{path}: no such file; check the name")
+    if suffix not in _ENDINGS:
+        raise DataError(f"{path}: the ending `{suffix}` is not known; save it as {', '.join(_ENDINGS)}")
+    if not path.stat().st_size:
+        raise DataError(f"{path}: the file is empty; it must hold at least one text")
+    wrong = [role for role in columns.values() if role not in ("text", "id")]
+    if wrong:
+        raise DataError(f"`{wrong[0]}` is no column of a corpus; {nearest(wrong[0], ('text', 'id'))}")
+    if suffix == ".txt":
+        if columns:
+            raise DataError(f"{path}: a text file has no columns: leave --column out")
+        return "text", None
+    names = _names(path)
+    for name in columns:
+        if name not in names:
+            raise DataError(f"{path}: no column `{name}`; {nearest(name, names)}")
+    by_role = {role: name for name, role in columns.items()}
+    column = by_role.get("text", "text")
+    if column not in names:
+        shown = ", ".join(f"`{name}`" for name in names[:12])
+        raise DataError(
+            f"{path}: no column `text` among {shown}; name the one that holds the texts: --column NAME=text"
+        )
+    return column, by_role.get("id", "id" if "id" in names else None)
 
-    The weight 1 / d is that of GloVe's tool (Pennington et al. 2014); a word beside itself counts from both sides.
 
-    >>> cooccurrences([np.array([0, 1, 0])], size=2, window=2).toarray().tolist()
-    [[1.0, 2.0], [2.0, 0.0]]
-    """
-    from scipy.sparse import coo_matrix
+def _names(path: Path) -> list[str]:
+    if path.suffix.lower() == ".parquet":
+        return list(_parquet_file(path).schema_arrow.names)
+    with path.open("rb") as file:
+        if path.suffix.lower() == ".jsonl":
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    return list(_object(line, path, number))
+            raise DataError(f"{path}: no rows; add texts")
+        line = file.readline(MOST_BYTES)
+    decoded = line.decode("utf-8-sig", errors="replace")
+    return next(csv.reader([decoded], delimiter=_delimiter(path)), [])
 
-    gap = np.full(window, NOTHING, dtype=np.int64)
-    joined = np.concatenate([gap, *(part for each in documents for part in (each, gap))])
-    total = coo_matrix((size, size), dtype=np.float64).tocsr()
-    for distance in range(1, window + 1):
-        left, right = joined[:-distance], joined[distance:]
-        known = (left != NOTHING) & (right != NOTHING)
-        weights = np.full(int(known.sum()), 1.0 / distance)
-        total = total + coo_matrix((weights, (left[known], right[known])), shape=(size, size)).tocsr()
-    return (total + total.T).tocsr()
+
+def _read(path: Path, column: str, key: str | None) -> Iterator[Row]:
+    """(id, text) of every row, in order, with `Undecodable` for what is no UTF-8."""
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return _parquet_rows(path, column, key)
+    if suffix == ".jsonl":
+        return _json_rows(path, column, key)
+    return _line_rows(path) if suffix == ".txt" else _csv_rows(path, column, key)
+
+
+def _parquet_file(path: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise DataError(f"{path}: not a whole parquet file ({reason}); copy or write it again") from None
+
+
+def _parquet_rows(path: Path, column: str, key: str | None) -> Iterator[Row]:
+    import pyarrow as pa
+
+    names = [column] if key is None or key == column else [column, key]
+    try:
+        for batch in _parquet_file(path).iter_batches(batch_size=BATCH, columns=names):
+            texts = _values(batch.column(names.index(column)))
+            keys = _values(batch.column(names.index(key))) if key is not None else [None] * len(texts)
+            yield from zip(keys, texts, strict=True)
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise DataError(
+            f"{path}: the parquet file cannot be read to its end ({reason}); copy or write it again"
+        ) from None
+
+
+def _values(column: Any) -> list[Any]:
+    import pyarrow as pa
+
+    if isinstance(column, pa.DictionaryArray):
+        column = column.dictionary_decode()
+    try:
+        return list(column.to_pylist())
+    except UnicodeDecodeError:
+        binary = pa.large_binary() if pa.types.is_large_string(column.type) else pa.binary()
+        return [_decoded(each) for each in column.cast(binary).to_pylist()]
+
+
+def _decoded(raw: bytes | None) -> Any:
+    try:
+        return None if raw is None else raw.decode()
+    except UnicodeDecodeError:
+        return Undecodable(raw or b"")
+
+
+def _line_rows(path: Path) -> Iterator[Row]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file):
+            raw = line.rstrip(b"\r\n")
+            yield None, _decoded(raw.removeprefix(b"\xef\xbb\xbf") if number == 0 else raw)
+
+
+def _json_rows(path: Path, column: str, key: str | None) -> Iterator[Row]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = _object(line, path, number)
+            except UnicodeDecodeError:
+                yield key and "", Undecodable(line)
+                continue
+            yield (row.get(key) if key is not None else None), row.get(column)
+
+
+def _object(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    try:
+        row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}, line {number:,}: not JSON ({str(error)[:80]}); mend or remove it") from None
+    if not isinstance(row, dict):
+        raise DataError(f'{path}, line {number:,}: not an object, such as {{"id": 1, "text": "..."}}')
+    return row
+
+
+def _csv_rows(path: Path, column: str, key: str | None) -> Iterator[Row]:
+    limit = csv.field_size_limit(MOST_BYTES)
+    try:
+        # Bytes that are no UTF-8 come through as lone surrogates, so that the row they stand in can be named.
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            reader = csv.reader(file, delimiter=_delimiter(path), strict=True)
+            names = next(reader)
+            text, name = names.index(column), names.index(key) if key is not None else None
+            for row, cells in enumerate(filter(None, reader), start=1):
+                if len(cells) != len(names):
+                    raise DataError(
+                        f"{path}, row {row:,} (line {reader.line_num:,}): {len(cells)} cells where the header has {len(names)}; quote cells that hold {_delimiter(path)!r}"
+                    )
+                yield (_escaped(cells[name]) if name is not None else None), _escaped(cells[text])
+    except csv.Error as error:
+        raise DataError(
+            f"{path}, line {reader.line_num:,}: {error}; is a quotation mark missing or not doubled?"
+        ) from None
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _escaped(cell: str) -> Any:
+    if cell.isascii():
+        return cell
+    return _decoded(cell.encode("utf-8", errors="surrogateescape"))
+
+
+def _delimiter(path: Path) -> str:
+    return "\t" if path.suffix.lower() == ".tsv" else ","
