@@ -90,6 +90,7 @@ def load_commands() -> None:
         reject,
         report,
         tune,
+        words,
     )
 
 

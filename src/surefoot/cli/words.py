@@ -19,7 +19,7 @@ ACTIONS = ("train", "similar", "encode")
 @command("words")
 def words(
     action: Annotated[str, typer.Argument(help="train, similar or encode.", metavar="ACTION")],
-    input: Annotated[  # noqa: A002 - the option is called so
+    input: Annotated[
         str | None,
         typer.Option(help="train, encode: texts, a file with a column text (and label, for wespad).", metavar="FILE"),
     ] = None,

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from surefoot.embed.corpus import Vocabulary, tokens
+from surefoot.embed.vocabulary import Vocabulary, tokens
 from surefoot.errors import DataError, RunError, SurefootError
 from surefoot.files import atomic_folder, atomic_write, write_json
 from surefoot.progress import Progress, Silent

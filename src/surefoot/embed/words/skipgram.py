@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from surefoot.embed.corpus import Vocabulary, tokens
+from surefoot.embed.vocabulary import Vocabulary, tokens
 from surefoot.embed.word_vectors import WordVectors
 from surefoot.errors import DataError, require
 from surefoot.progress import Progress

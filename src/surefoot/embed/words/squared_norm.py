@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from surefoot.embed.corpus import Vocabulary, cooccurrences
 from surefoot.embed.partition import partition_spread, second_moment_ratio
+from surefoot.embed.vocabulary import Vocabulary, cooccurrences
 from surefoot.embed.word_vectors import WordVectors
 from surefoot.errors import DataError
 from surefoot.progress import Progress
