@@ -1,0 +1,102 @@
+"""Parts of pre-training that stand on an encoder and are dropped after it: a few layers and an output over its words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from surefoot.errors import ModelError
+from surefoot.models.model import Model
+from surefoot.models.processor import POOL_MASK
+from surefoot.models.vocabulary import vocabulary, word_embeddings
+from surefoot.tune.step import Output
+
+
+class WordHead(nn.Module):
+    """BERT's output for masked words: z = LayerNorm(GELU(W h + c)) E^T + b, states (..., D) to logits (..., V).
+
+    E: the encoder's word embeddings as they are now, which train from both ends. W, c and b start at random or zero.
+    """
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.transform = nn.Sequential(nn.Linear(model.dim, model.dim), nn.GELU(), nn.LayerNorm(model.dim))
+        self.bias = nn.Parameter(torch.zeros(len(word_embeddings(model))))
+
+    def forward(self, model: Model, states: Tensor) -> Tensor:
+        return vocabulary(model, self.transform(states.float())) + self.bias
+
+
+def embedded(model: Model, inputs: Mapping[str, Tensor]) -> Tensor:
+    """What the lowest block of the encoder receives: words and positions, (B, T, D), with gradient."""
+    return model._states_entering(0, {name: each for name, each in inputs.items() if name != POOL_MASK}).float()
+
+
+def pooled(model: Model, output: Output, inputs: Mapping[str, Tensor]) -> Tensor:
+    """The text's vector as the model pools it, before it is scaled to unit length: (B, D). `output` has hidden states."""
+    assert output.hidden_states is not None
+    states = tuple(each.float() for each in output.hidden_states)
+    mask = inputs.get(POOL_MASK, inputs["attention_mask"])
+    return model.pooling(states if model.pooling.every_layer else states[-1], mask)
+
+
+def position_embeddings(model: Model, length: int) -> Tensor:
+    """The encoder's learned embeddings of the first `length` positions: (T, D). Raises ModelError where it has none."""
+    for name, module in model.backbone.named_modules():
+        if name.rpartition(".")[2] == "position_embeddings" and isinstance(module, nn.Embedding):
+            first = 0 if module.padding_idx is None else module.padding_idx + 1  # RoBERTa counts from behind padding
+            return module.weight[first : first + length].float()
+    raise ModelError(f"`{model.name}` has no table of positions: choose an encoder such as `minilm`")
+
+
+def top_layers(model: Model, count: int, *, fresh: bool = False) -> nn.ModuleList:
+    """Copies of the `count` topmost blocks, at most all of them; `fresh`: with the weights of an untrained one."""
+    layers = nn.ModuleList(deepcopy(layer) for layer in model.layers[-count:])
+    if fresh:
+        backbone: Any = model.backbone
+        layers.apply(backbone._init_weights)
+    for parameter in layers.parameters():
+        parameter.requires_grad_(True)
+    return layers.train()
+
+
+def through(model: Model, layers: nn.ModuleList, states: Tensor, attention_mask: Tensor, ids: Tensor) -> Tensor:
+    """The states (B, T, D) after `layers`, run as the encoder runs its own: with its masks and relative positions.
+
+    What follows the blocks in the encoder, such as a last norm, follows here too.
+    """
+    assert model._stack is not None
+    path, parent, own = model._stack
+    attribute = path.split(".")[-1]
+    parent._modules[attribute] = nn.ModuleList([_Entering(states, layers[0]), *layers[1:]])
+    try:
+        # The words are not read: the states stand in their place.
+        output: Any = model.backbone(input_ids=ids, attention_mask=attention_mask)  # type: ignore[operator]
+    finally:
+        parent._modules[attribute] = own
+    found: Tensor = output.last_hidden_state.float()
+    return found
+
+
+class _Entering(nn.Module):
+    """A block that is given these states in place of those that it is called with."""
+
+    def __init__(self, states: Tensor, layer: nn.Module) -> None:
+        super().__init__()
+        self.states = states
+        self.layer = layer
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("layer"), name)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if args:
+            return self.layer(self.states, *args[1:], **kwargs)
+        return self.layer(**{**kwargs, "hidden_states": self.states})
