@@ -102,6 +102,23 @@ def roughness(trained: Trained) -> float:
 
 
 @quantity
+def bend(trained: Trained) -> float:
+    """distance of the features halfway from the middle of those before and after training, over how far they moved."""
+    batch = _batch(trained, trained.world.tests[trained.world.home])
+    halfway = [deepcopy(trained.model).eval() for _ in range(3)]
+    features = []
+    with torch.no_grad():
+        for share, model in zip((0.0, 0.5, 1.0), halfway, strict=True):
+            for name, value in model.named_parameters():
+                start = trained.start.get(name)  # parts beside the weights move away from zero
+                value.copy_(share * value + (0 if start is None else (1 - share) * start))
+            features.append(model(batch).features.double())
+    before, between, after = features
+    moved = (after - before).norm()
+    return float((between - (before + after) / 2).norm() / moved.clamp_min(1e-12))
+
+
+@quantity
 def occlusion_loss(trained: Trained) -> float:
     """by how much cross-entropy rises where cutout hides a quarter of the input, home test (nats)."""
     batch, model = _batch(trained, trained.world.tests[trained.world.home]), deepcopy(trained.model).eval()
