@@ -79,6 +79,7 @@ def load_commands() -> None:
         conformal,
         demo,
         doctor,
+        embed,
         ensemble,
         estimate,
         evaluate,

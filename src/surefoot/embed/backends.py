@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,8 +17,9 @@ BACKENDS = ("torch", "onnx", "openvino")
 
 
 class Backend(Protocol):
-    """tokens, most: how many tokens, and texts, it likes in a batch."""
+    """tokens, most: how many tokens, and texts, it likes in a batch. name: as it was asked for."""
 
+    name: str
     tokens: int
     most: int
 
@@ -29,7 +30,7 @@ class Backend(Protocol):
 class Plain:
     """The model's own forward pass."""
 
-    tokens, most = 8192, 256
+    name, tokens, most = "torch", 8192, 256
 
     def __init__(self, model: Model, dtype: str) -> None:
         self.model = model
