@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import nullcontext
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from surefoot.models.model import Model
+from surefoot.models.processor import EncodedFeatures
 from surefoot.tune.objective import Context
 from surefoot.tune.optimizer import Passes
+from surefoot.tune.pairs import Pairs
 from surefoot.tune.step import Batch, Step
 
 CLASSES = ("bad", "fair", "good")
@@ -38,6 +41,19 @@ def tiny_batch(seed: int = 1, size: int = EXAMPLES) -> Batch:
     )
 
 
+def tiny_pairs() -> Pairs:
+    """A positive and a negative of each example; the first two examples have the same positive."""
+    rng = np.random.default_rng(11)
+    encoded = {
+        name: EncodedFeatures(rng.normal(size=(EXAMPLES, INPUTS)).astype(np.float32))
+        for name in ("positive", "negative")
+    }
+    encoded["positive"].values[1] = encoded["positive"].values[0]
+    ids = {name: torch.arange(EXAMPLES) + EXAMPLES * i for i, name in enumerate(("anchor", *encoded))}
+    ids["positive"][1] = ids["positive"][0]
+    return Pairs(encoded, ids, torch.linspace(0.0, 1.0, EXAMPLES))
+
+
 def tiny_context(model: Model) -> Context:
     trained = dict(model.named_parameters())
     return Context(
@@ -49,6 +65,7 @@ def tiny_context(model: Model) -> Context:
         groups=torch.tensor([0, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1, 1]),
         group_names=("rare", "common"),
         label_inputs={"features": torch.randn(len(CLASSES), INPUTS, generator=torch.Generator().manual_seed(7))},
+        pairs=tiny_pairs(),
         steps=10,
         head_names=frozenset({"head.weight", "head.bias"}),
     )
@@ -60,8 +77,9 @@ def tiny_step(model: Model, batch: Batch, *, progress: float = 0.0, seed: int = 
         reference = tiny_model(5)(batch)
     generator = torch.Generator().manual_seed(seed)
     return Step(
-        batch=batch, model=model, progress=progress, generator=generator, autocast=nullcontext, reference=reference
-    )
+        batch=batch, model=model, progress=progress, generator=generator, autocast=nullcontext, reference=reference,
+        pairs=tiny_pairs(),
+    )  # fmt: skip
 
 
 def take(batch: Batch, order: Tensor) -> Batch:

@@ -1,8 +1,10 @@
-"""Columns that say more of a text than its class: what should follow it, and which of its characters are entities."""
+"""Columns that say more of a text than its class: what should follow it, which of its characters are entities, what
+belongs to it."""
 
 from __future__ import annotations
 
 import json
+import math
 import numbers
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from surefoot.data.check import check_texts, is_missing
-from surefoot.data.table import Table
+from surefoot.data.table import Table, missing_column
+from surefoot.errors import DataError
 
 #: What a cell of entities looks like, for messages.
 SUCH_AS = "write pairs of characters such as [[0, 4], [9, 12]], or [] for none"
@@ -57,3 +60,30 @@ def _span(table: Table, row: int, column: str, pair: Any, text: str) -> tuple[in
             row, column, f"[{start}, {end}] is no part of the text, which has {len(text)} characters; {SUCH_AS}"
         )
     return start, end
+
+
+def check_pairs(table: Table) -> dict[str, np.ndarray]:
+    """`positive`, and `negative` and `score` where the table has them, (N,) each.
+
+    Raises DataError where there is no positive, for a text that is empty or none, for a score that is no finite number.
+    """
+    if "positive" not in table.columns:
+        raise DataError(missing_column(table, "positive", "it holds the text that belongs to each `anchor`"))
+    found = {
+        name: np.array(check_texts(table, name), dtype=object)
+        for name in ("positive", "negative")
+        if name in table.columns
+    }
+    if "score" in table.columns:
+        found["score"] = np.array([_score(table, row, cell) for row, cell in enumerate(table.columns["score"])])
+    return found
+
+
+def _score(table: Table, row: int, cell: Any) -> float:
+    try:
+        score = math.nan if isinstance(cell, bool) else float(cell)
+    except (TypeError, ValueError):
+        score = math.nan
+    if not math.isfinite(score):
+        raise table.error(row, "score", f"{cell!r} is not a finite number; write how alike the two texts are, as 3.5")
+    return score

@@ -14,7 +14,7 @@ from surefoot.errors import DataError, nearest
 Modality = Literal["text", "image", "features"]
 
 #: The optional columns: one value per example.
-EXTRAS = ("domain", "group", "document", "ids", "weight", "answer", "entities")
+EXTRAS = ("domain", "group", "document", "ids", "weight", "answer", "entities", "positive", "negative", "score")
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +26,11 @@ class Examples:
     A `group` is what worst-group methods care about; a `document` is what examples of one source share, so that they
     are not independent and intervals must not count them as if they were.
     `weight`: (N,) floats, none negative. `answer`: (N,) strings, what should follow each text, for objectives of
-    language models. `entities`: (N,) tuples of (start, end), the characters of each text that are entities. `source`: where they come from, for messages. `label_texts`: a phrase that
-    describes each class, for objectives that encode the labels.
+    language models. `entities`: (N,) tuples of (start, end), the characters of each text that are entities.
+    Of pairs, which train an embedding, the inputs are the anchors; `positive`: (N,) strings that belong to them;
+    `negative`: (N,) strings that seem to and do not; `score`: (N,) floats, how alike anchor and positive are.
+    `source`: where they come from, for messages. `label_texts`: a phrase that describes each class, for objectives that
+    encode the labels.
     """
 
     inputs: Any
@@ -41,6 +44,9 @@ class Examples:
     weight: np.ndarray | None = None
     answer: np.ndarray | None = None
     entities: np.ndarray | None = None
+    positive: np.ndarray | None = None
+    negative: np.ndarray | None = None
+    score: np.ndarray | None = None
     source: str = "data"
     label_texts: tuple[str, ...] | None = None
 
@@ -108,15 +114,15 @@ class Examples:
         return [str(name) for name in names], where.astype(np.int64)
 
     def fingerprint(self) -> str:
-        """SHA-256 (64 hex digits) over inputs, labels, classes, answers and entities, in order: equal data, equal
-        fingerprint."""
+        """SHA-256 (64 hex digits) over inputs, labels, classes, answers, entities and pairs, in order: equal data,
+        equal fingerprint."""
         digest = hashlib.sha256(self.modality.encode())
         for key in _keys(self):
             digest.update(len(key).to_bytes(8, "little") + key)
         digest.update("\0".join(self.classes).encode("utf-8", "surrogatepass"))
         if self.labels is not None:
             digest.update(np.ascontiguousarray(self.labels, dtype="<i8").tobytes())
-        for column in (self.answer, self.entities):
+        for column in (self.answer, self.entities, self.positive, self.negative, self.score):
             if column is not None:
                 digest.update(repr(column.tolist()).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from surefoot.data import check
-from surefoot.data.annotations import check_answers, check_entities
+from surefoot.data.annotations import check_answers, check_entities, check_pairs
 from surefoot.data.examples import Examples, Modality
 from surefoot.data.images import check_images
 from surefoot.data.read import read_file, read_memory
-from surefoot.data.table import Table, input_column, missing_column, rename
+from surefoot.data.table import Table, input_column, missing_column, rated, rename
 from surefoot.errors import DataError
 
 
@@ -23,7 +23,7 @@ def load_data(
     *,
     columns: Mapping[str, str] | None = None,
     classes: Sequence[str] | None = None,
-    require_labels: bool = True,
+    require_labels: bool | None = None,
 ) -> Examples:
     """Read and check examples.
 
@@ -32,17 +32,20 @@ def load_data(
     Columns: one of `text`, `image` (bytes, {"bytes", "path"}, or a path relative to the file) or `features` (a list of
     numbers); `label`; and if there, `domain`, `group`, `document`, `weight`, `id`, `answer` (what should follow the
     text) and `entities` (pairs [start, end] of characters). `columns` renames: {"intent": "label"}.
-    `classes`: a model's classes, onto which the labels are mapped. `require_labels=False` lets labels be absent.
+    Or pairs, which train an embedding: `anchor` and `positive`, and if there, `negative` (one that is hard to tell) and
+    `score` (how alike they are, a number); `sentence1` and `sentence2` are read as anchor and positive.
+    `classes`: a model's classes, onto which the labels are mapped. `require_labels`: whether they must be there; by
+    default they must, except with pairs.
 
     Raises DataError, in one sentence with file, row and column, for anything that is not as it should be.
     """
     examples = source if isinstance(source, Examples) else _load(source, columns or {}, require_labels)
-    if require_labels and examples.labels is None:
+    if (examples.positive is None if require_labels is None else require_labels) and examples.labels is None:
         raise DataError(f"{examples.source}: no labels; add a column `label`")
     return examples if classes is None else examples.with_classes(classes)
 
 
-def _load(source: Any, columns: Mapping[str, str], require_labels: bool) -> Examples:
+def _load(source: Any, columns: Mapping[str, str], require_labels: bool | None) -> Examples:
     if isinstance(source, str | os.PathLike):
         from surefoot.data.tasks import is_task, load_part
 
@@ -51,9 +54,9 @@ def _load(source: Any, columns: Mapping[str, str], require_labels: bool) -> Exam
         table = read_file(Path(source).expanduser())
     else:
         table = read_memory(source)
-    table = rename(table, columns)
+    table = rated(rename(table, columns))
     role = input_column(table, columns)
-    labels, names = _labels(table, require_labels)
+    labels, names = _labels(table, role != "anchor" if require_labels is None else require_labels)
     inputs, modality = _inputs(table, role)
     has = table.columns.__contains__
     return Examples(
@@ -68,12 +71,13 @@ def _load(source: Any, columns: Mapping[str, str], require_labels: bool) -> Exam
         weight=check.check_weights(table, "weight") if has("weight") else None,
         answer=check_answers(table, "answer") if has("answer") and modality == "text" else None,
         entities=check_entities(table, "entities", inputs) if has("entities") and modality == "text" else None,
+        **(check_pairs(table) if role == "anchor" else {}),
         source=table.source,
     )
 
 
 def _inputs(table: Table, role: str) -> tuple[Any, Modality]:
-    if role == "text":
+    if role in ("text", "anchor"):
         return check.check_texts(table, role), "text"
     if role == "image":
         return check_images(table, role), "image"

@@ -10,8 +10,13 @@ from typing import Any
 from surefoot.errors import DataError, nearest
 
 #: What a column can be to surefoot.
-ROLES = ("text", "image", "features", "label", "domain", "group", "document", "weight", "id", "answer", "entities")
-INPUTS = ("text", "image", "features")
+ROLES = (
+    *("text", "image", "features", "label", "domain", "group", "document", "weight", "id", "answer", "entities"),
+    *("anchor", "positive", "negative", "score"),
+)
+INPUTS = ("text", "image", "features", "anchor")
+#: The columns of a file of rated pairs, and what they are to surefoot.
+RATED = {"sentence1": "anchor", "sentence2": "positive"}
 
 
 @dataclass(frozen=True)
@@ -60,10 +65,20 @@ def rename(table: Table, columns: Mapping[str, str]) -> Table:
     return Table({**kept, **given}, table.source, table.folder, table.lines)
 
 
+def rated(table: Table) -> Table:
+    """`sentence1` and `sentence2` as anchor and positive, where the table has them and nothing else to read."""
+    own = table.columns
+    if not set(RATED) <= set(own) or set(INPUTS) & set(own):
+        return table
+    return rename(table, RATED)
+
+
 def input_column(table: Table, columns: Mapping[str, str]) -> str:
-    """Which of `text`, `image`, `features` this table has; exactly one, unless `columns` names it."""
+    """Which of `text`, `image`, `features` this table has; exactly one, unless `columns` names it. Else `anchor`."""
     chosen = [role for role in columns.values() if role in INPUTS]
     present = chosen or [role for role in INPUTS if role in table.columns]
+    if len(present) > 1 and not chosen:
+        present = [role for role in present if role != "anchor"]
     if len(present) == 1:
         return present[0]
     if present:
@@ -71,7 +86,11 @@ def input_column(table: Table, columns: Mapping[str, str]) -> str:
         raise DataError(
             f"{table.source}: columns {both} are both there; say which is the input, such as columns={{'text': 'text'}}"
         )
-    raise DataError(missing_column(table, "text", "one of `text`, `image` or `features` must hold the input"))
+    raise DataError(
+        missing_column(
+            table, "text", "one of `text`, `image` or `features` must hold the input, or `anchor` and `positive` pairs"
+        )
+    )
 
 
 def missing_column(table: Table, role: str, why: str) -> str:

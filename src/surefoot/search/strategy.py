@@ -149,6 +149,7 @@ class Judged(Fit):
             autocast=nullcontext,
             reference=reference,
             needs=self.loss.needs,
+            pairs=self.pairs,
         )
 
 

@@ -1,4 +1,4 @@
-"""What the data say of their texts beside the class, as tokens: names of classes, answers, entities."""
+"""What the data say of their texts beside the class, as tokens: names of classes, answers, entities, pairs."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ from surefoot.models.model import Model
 from surefoot.models.processor import TextProcessor
 from surefoot.tune.answers import Answers
 from surefoot.tune.entities import Entities
+from surefoot.tune.pairs import Pairs
 
 if TYPE_CHECKING:
     from surefoot.models.processor import Encoded
 
-NEEDED = {"label_texts": "the labels as texts", "answers": "answers", "entities": "entities"}
+NEEDED = {"label_texts": "the labels as texts", "answers": "answers", "entities": "entities", "pairs": "pairs"}
 
 
-def annotate(needs: frozenset[str], model: Model, train: Examples, encoded: Encoded) -> dict[str, Any]:
-    """The fields `label_inputs`, `answers` and `entities` of a Context, each where an objective needs it.
+def annotate(
+    needs: frozenset[str], model: Model, train: Examples, encoded: Encoded, *, max_length: int | None = None
+) -> dict[str, Any]:
+    """The fields `label_inputs`, `answers`, `entities` and `pairs` of a Context, each where an objective needs it.
 
-    Raises RecipeError for a model that does not read text, or data without entities.
+    max_length: tokens read of a pair's texts. Raises RecipeError for a model that does not read text, or data without
+    entities or pairs.
     """
     found: dict[str, Any] = {}
     for need, what in NEEDED.items():
@@ -35,6 +39,8 @@ def annotate(needs: frozenset[str], model: Model, train: Examples, encoded: Enco
         found["answers"] = Answers.of(model, train)
     if "entities" in needs:
         found["entities"] = Entities.of(model, train, encoded)
+    if "pairs" in needs:
+        found["pairs"] = Pairs.of(model, train, max_length=max_length)
     return found
 
 

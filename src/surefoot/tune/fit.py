@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from surefoot.data.check import check_training
 from surefoot.data.examples import Examples
 from surefoot.errors import RecipeError
 from surefoot.models.batching import epoch_steps, training_batches
@@ -77,13 +76,9 @@ class Fit:
         self.recipe, self.train_set, self.seed = recipe, train, seed
         self.progress = progress or Silent()
         self.history = History()
-        check_training(train)
         # Built first: what the data lacks is said before anything is computed.
         self.loss = Loss.of(recipe)
-        if "group" in self.loss.needs and train.group is None:
-            raise RecipeError(
-                f"{self.loss.asking('group')} needs groups, and {train.source} has no `group` column: add one, or choose another"
-            )
+        self.loss.check(train)
         self.model = whole_precision(deepcopy(model))
         self.model.frozen = 0
         self.device = self.model.device
@@ -96,8 +91,11 @@ class Fit:
             self.history.notes.append(
                 f"{self.encoded.truncated} of {len(train)} training texts reach the limit of tokens and are cut there"
             )
-        self.labels = torch.from_numpy(np.asarray(train.labels))
-        start_head(self.model, recipe, train, self.encoded, seed=seed, progress=self.progress)
+        self.labels = torch.zeros(len(train), dtype=torch.long)
+        if train.labels is not None:
+            self.labels = torch.from_numpy(np.asarray(train.labels))
+        if self.loss.reads_labels:  # an embedding has no use for a head: it stays as it is
+            start_head(self.model, recipe, train, self.encoded, seed=seed, progress=self.progress)
         self._select(selection or build("selection", recipe.selection))
         self._setup()
 
@@ -151,11 +149,13 @@ class Fit:
             trained=self.trained,
             groups=groups,
             group_names=names,
-            **annotate(self.loss.needs, self.model, train, self.encoded),
+            **annotate(self.loss.needs, self.model, train, self.encoded, max_length=recipe.max_length),
             steps=max(self.total, 1),
             epochs=recipe.epochs,
             head_names=frozenset(head_names(self.model)),
         )
+        self.pairs = context.pairs
+        self.lengths = self.encoded.lengths + (self.pairs.lengths if self.pairs is not None else 0)
         self.loss.setup(context)
         self.loss.to(self.device)
         extra = [parameter for parameter in self.loss.parameters() if parameter.requires_grad]
@@ -178,6 +178,8 @@ class Fit:
                 autocast=self.autocast,
                 advance=self.progress.start("frozen layers", len(train)),
             )
+            if self.pairs is not None:
+                self.pairs.cache(self.model, dtype=self.dtype, autocast=self.autocast)
 
     # --- the loop
 
@@ -218,8 +220,8 @@ class Fit:
         """What comes before a step: its learning rate, its momentum where the schedule moves that, the selection's own."""
         self.selection.before_step(self.model, step=self.history.steps, steps=self.total)
         recipe = self.recipe
-        groups, rates = self.optimizer.param_groups, self.base_rates
-        set_rates(groups, rates, recipe.schedule, self.history.steps, self.total, warmup=recipe.warmup)
+        groups = self.optimizer.param_groups
+        set_rates(groups, self.base_rates, recipe.schedule, self.history.steps, self.total, warmup=recipe.warmup)
 
     def snapshot(self) -> Model:
         """What `run` would return if training ended here; training goes on unchanged."""
@@ -230,7 +232,7 @@ class Fit:
         per_epoch = self.per_epoch
         for epoch in range(begin // per_epoch, math.ceil(self.total / per_epoch)):
             batches = training_batches(
-                self.encoded.lengths, self.recipe.batch_size, np.random.default_rng(seed_of(self.seed, EPOCH, epoch))
+                self.lengths, self.recipe.batch_size, np.random.default_rng(seed_of(self.seed, EPOCH, epoch))
             )
             first = epoch * per_epoch
             yield from batches[max(begin - first, 0) : self.total - first]
@@ -258,6 +260,7 @@ class Fit:
                 autocast=self.autocast,
                 reference=reference,
                 needs=self.loss.needs,
+                pairs=self.pairs,
             )
             value = self.loss.backward(step, first=first)
             if self.recipe.clip is not None:

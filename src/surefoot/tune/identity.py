@@ -19,7 +19,8 @@ def identity(fit: Fit) -> dict[str, str]:
     """Hashes and facts of a training that is set up, by what a user would call them."""
     model, train = fit.model, fit.train_set
     columns = [None if column is None else np.asarray(column).tobytes() for column in (train.group, train.weight)]
-    columns += [repr(column.tolist()).encode() for column in (train.answer, train.entities) if column is not None]
+    said = (train.answer, train.entities, train.positive, train.negative, train.score)
+    columns += [repr(column.tolist()).encode() for column in said if column is not None]
     data = (fit.encoded.fingerprint, fit.labels.numpy().tobytes(), train.classes, train.label_texts, columns)
     return {
         "recipe": fit.recipe.fingerprint,

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from surefoot.errors import SurefootError
+from surefoot.data.check import check_training
+from surefoot.data.examples import Examples
+from surefoot.errors import RecipeError, SurefootError
 from surefoot.models.model import Model
 from surefoot.tune.build import build
 from surefoot.tune.objective import Context, Objective, WeightObjective, needs_of
@@ -50,6 +52,25 @@ class Loss(nn.Module):
         """Who needs it, for messages."""
         asking = [f"objective `{name}`" for name, term in self.terms.items() if need in term.needs]
         return asking[0] if asking else f"reducer `{self.reducer_name}`"
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether an objective reads labels or logits; without any, it is the head that is trained, as a probe."""
+        return not self.terms or any(term.reads_labels for term in self.terms.values())
+
+    def check(self, train: Examples) -> None:
+        """Raises RecipeError or DataError, in one sentence, for what the objectives read and the data do not have."""
+        if train.labels is None and train.positive is not None and self.reads_labels:
+            reading = [f"objective `{name}`" for name, term in self.terms.items() if term.reads_labels]
+            raise RecipeError(
+                f"{(*reading, 'the head')[0]} reads labels, and {train.source} holds pairs without: add a `label` column, or train by an objective of pairs such as `infonce`"
+            )
+        if self.reads_labels:
+            check_training(train)
+        if "group" in self.needs and train.group is None:
+            raise RecipeError(
+                f"{self.asking('group')} needs groups, and {train.source} has no `group` column: add one, or choose another"
+            )
 
     def setup(self, context: Context) -> None:
         for objective in self.terms.values():

@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from surefoot.models.model import Model
     from surefoot.tune.answers import Answers
     from surefoot.tune.entities import Entities
+    from surefoot.tune.pairs import Pairs
 
 #: What an objective may ask for beyond the shared forward pass.
 #: inputs: it changes the model's inputs or their embeddings, so nothing below may be cached;
 #: attentions, hidden_states: the forward pass returns them; reference: the starting model's output per example,
 #: which means something only where the head does not start at random; index: state per training example;
 #: label_texts: the classes have names; answers: what should follow each text, or its class's name; entities: which
-#: tokens are entities, from the data's column; group: the data has a group column;
+#: tokens are entities, from the data's column; pairs: what belongs to each text, from the data's column `positive`;
+#: group: the data has a group column;
 #: tokens, pixels, layers, causal: a model that reads text, that reads images, that has transformer blocks, whose
 #: tokens see only what is before them.
 NEEDS = frozenset(
@@ -35,6 +37,7 @@ NEEDS = frozenset(
         "label_texts",
         "answers",
         "entities",
+        "pairs",
         "group",
         "tokens",
         "pixels",
@@ -60,8 +63,9 @@ class Context:
 
     `labels`: (N,) class indices of the training set. `start`: the trainable parameters as they were before
     training, by name. `trained`: the same parameters live. `label_inputs`: the tokenised class names. `answers`: the
-    tokens that should follow each training text; `entities`: which of its own tokens are entities. `steps` and
-    `epochs`: the length of the training in optimizer steps and in passes over the data.
+    tokens that should follow each training text; `entities`: which of its own tokens are entities; `pairs`: the texts
+    that belong to it. `steps` and `epochs`: the length of the training in optimizer steps and in passes over the data.
+    Where the data have no labels, `labels` are zeros and `classes` empty (see `Objective.reads_labels`).
     """
 
     model: Model
@@ -74,6 +78,7 @@ class Context:
     label_inputs: Mapping[str, Tensor] | None = None
     answers: Answers | None = None
     entities: Entities | None = None
+    pairs: Pairs | None = None
     steps: int = 1
     epochs: float = 1.0
     head_names: frozenset[str] = field(default_factory=frozenset)
@@ -100,6 +105,9 @@ class Objective(nn.Module):
     needs: frozenset[str] = frozenset()
     #: "outputs": differentiated by autograd through the forward pass. "weights": see WeightObjective.
     acts_on: ClassVar[Literal["outputs", "weights"]] = "outputs"
+    #: Whether it looks at labels, or at logits, which without labels mean nothing; data without labels refuse it then.
+    #: An instance may narrow it, like `needs`.
+    reads_labels: bool = True
 
     def setup(self, context: Context) -> None:
         """Allocate state and check that the data can serve. Called once, before the first pass."""
@@ -159,6 +167,7 @@ class WeightObjective(Objective):
     """
 
     acts_on: ClassVar[Literal["outputs", "weights"]] = "weights"
+    reads_labels = False
 
     def __init__(self, *, by_layer: Sequence[float] = ()) -> None:
         super().__init__()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from surefoot.models.model import Model
+    from surefoot.tune.pairs import Pairs
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Step:
         autocast: Any,
         reference: Output | None = None,
         needs: frozenset[str] = frozenset(),
+        pairs: Pairs | None = None,
     ) -> None:
         self.batch = batch
         self.model = model
@@ -70,6 +72,8 @@ class Step:
         self._needs = needs
         self._output: Output | None = None
         self._second_output: Output | None = None
+        self._pairs = pairs
+        self._members: dict[str, Output] = {}
 
     @property
     def labels(self) -> Tensor:
@@ -92,6 +96,33 @@ class Step:
                 self._second_output = self.again()
         return self._second_output
 
+    def pair(self, name: str) -> Output:
+        """The model's output on the batch's "positive" or "negative" texts, with gradient: one pass each, shared by all
+        objectives; only for those that need "pairs"."""
+        if name not in self._members:
+            batch = self.pairs.batch(name, self.batch.index)
+            with torch.enable_grad():
+                self._members[name] = self._run(batch, self.model)
+        return self._members[name]
+
+    @property
+    def pairs(self) -> Pairs:
+        """The training set's pairs."""
+        if self._pairs is None:
+            raise RuntimeError('an objective reads pairs without "pairs" in its needs')
+        return self._pairs
+
+    @property
+    def pair_scores(self) -> Tensor | None:
+        """(B,): how alike anchor and positive are, in the data's own units; None where the data do not say."""
+        scores, index = self.pairs.scores, self.batch.index
+        return None if scores is None else scores[index.cpu()].to(index.device)
+
+    def text_ids(self, name: str) -> Tensor:
+        """(B,) of "anchor", "positive" or "negative": equal where two texts are the same."""
+        index = self.batch.index
+        return self.pairs.text_ids[name][index.cpu()].to(index.device)
+
     @property
     def reference(self) -> Output:
         """The output of the model as it was before training, without gradient; only for objectives that need "reference"."""
@@ -113,8 +144,11 @@ class Step:
         batch = self.batch
         if inputs is not None or embeddings is not None:
             batch = replace(batch, inputs=inputs if inputs is not None else batch.inputs, prefix=None)
+        return self._run(batch, model or self.model, embeddings)
+
+    def _run(self, batch: Batch, model: Model, embeddings: Tensor | None = None) -> Output:
         with self._autocast():
-            return (model or self.model)(
+            return model(
                 batch,
                 embeddings=embeddings,
                 hidden_states="hidden_states" in self._needs,

@@ -46,6 +46,7 @@ class Alignment(Objective):
     def __init__(self, *, positives: Literal["same_class", "dropout"] = "same_class", alpha: float = 2.0) -> None:
         super().__init__()
         self.positives = one_of("positives", positives, ["same_class", "dropout"])
+        self.reads_labels = positives == "same_class"
         self.alpha = positive("alpha", alpha)
 
     def setup(self, context: Context) -> None:
@@ -83,6 +84,8 @@ class Uniformity(Objective):
     >>> Uniformity(t=2.0).t
     2.0
     """
+
+    reads_labels = False
 
     def __init__(self, *, t: float = 2.0) -> None:
         super().__init__()

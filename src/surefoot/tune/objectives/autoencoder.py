@@ -44,6 +44,8 @@ class AutoEncoder(Objective):
     8
     """
 
+    reads_labels = False
+
     def __init__(self, *, width: int = 16) -> None:
         super().__init__()
         if width < 1:

@@ -54,6 +54,8 @@ class ELECTRA(Objective):
 
     needs = frozenset({"inputs", "hidden_states", "tokens", "layers"})
 
+    reads_labels = False
+
     def __init__(self, *, discriminator_weight: float = 50.0, share: float = 0.15, width: float = 0.25) -> None:
         super().__init__()
         self.discriminator_weight = positive("discriminator_weight", discriminator_weight, zero=True)

@@ -57,6 +57,7 @@ class ISTAR(Objective):
     """
 
     needs = frozenset({"hidden_states"})
+    reads_labels = False
     count: Tensor
     mean: Tensor
     scatter: Tensor

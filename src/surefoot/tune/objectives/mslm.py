@@ -56,6 +56,7 @@ class MSLM(Objective):
     """
 
     needs = frozenset({"inputs", "hidden_states", "tokens", "layers", "entities", "index"})
+    reads_labels = False
 
     def __init__(self, *, entity_share: float = 0.25, other_share: float = 0.15) -> None:
         super().__init__()
