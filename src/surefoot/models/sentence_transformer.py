@@ -11,12 +11,25 @@ from surefoot.files import write_json
 from surefoot.models.card import read_json
 from surefoot.models.model import Model
 
+#: The poolings that SentenceTransformer has too, by its key of each.
 _POOLING_KEYS = {
     "mean": "pooling_mode_mean_tokens",
     "cls": "pooling_mode_cls_token",
     "max": "pooling_mode_max_tokens",
     "last": "pooling_mode_lasttoken",
+    "mean_sqrt_len": "pooling_mode_mean_sqrt_len_tokens",
+    "weighted_mean": "pooling_mode_weightedmean_tokens",
 }
+#: Its newer name of each.
+_POOLING_MODES = {
+    "mean": "mean",
+    "cls": "cls",
+    "max": "max",
+    "lasttoken": "last",
+    "mean_sqrt_len_tokens": "mean_sqrt_len",
+    "weightedmean": "weighted_mean",
+}
+KNOWN_POOLINGS = tuple(_POOLING_KEYS)
 
 
 def read_conventions(source: Path | str) -> dict[str, Any]:
@@ -50,10 +63,8 @@ def _from_hub(name: str) -> dict[str, Any]:
 
 def _pooling_mode(config: dict[str, Any]) -> str:
     if isinstance(config.get("pooling_mode"), str):
-        named = {"mean": "mean", "cls": "cls", "max": "max", "lasttoken": "last"}
-        return named.get(config["pooling_mode"], "mean")
-    keys = {"pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max", "pooling_mode_lasttoken": "last"}
-    return next((pool for key, pool in keys.items() if config.get(key)), "mean")
+        return _POOLING_MODES.get(config["pooling_mode"], "mean")
+    return next((pool for pool, key in _POOLING_KEYS.items() if config.get(key)), "mean")
 
 
 def write_conventions(model: Model, folder: Path, max_length: int) -> None:

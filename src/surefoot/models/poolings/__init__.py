@@ -1,0 +1,1 @@
+"""Poolings: one file a method (see `surefoot.models.pooling` for the contract)."""
