@@ -84,7 +84,18 @@ def options(name: str, model: Model) -> dict:
 #: Selections that choose one module of the whole model.
 HEAD_MAY_STAY = {"robust_critical"}
 #: Selections that act on something a plain module does not have: blocks, attention heads.
-BLOCKS_ONLY = {"adapter", "head_scales", "iaa", "lofit", "mam", "norms", "prefix_tuning", "sentence_adapter", "ssa"}
+BLOCKS_ONLY = {
+    "adapter",
+    "head_scales",
+    "iaa",
+    "levi",
+    "lofit",
+    "mam",
+    "norms",
+    "prefix_tuning",
+    "sentence_adapter",
+    "ssa",
+}
 cases = pytest.mark.parametrize(
     ("name", "make"), [(n, m) for n in NAMES for m in (bert, plain) if m is bert or n not in BLOCKS_ONLY]
 )

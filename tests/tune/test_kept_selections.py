@@ -26,7 +26,7 @@ from surefoot.tune.selections.prefix_tuning import PrefixTuning
 from surefoot.tune.selections.sentence_adapter import SentenceAdapter
 from surefoot.tune.selections.top_layers import TopLayers
 
-KEPT = ["adapter", "iaa", "lofit", "mam", "prefix_tuning", "sentence_adapter", "ssa", "tangent"]
+KEPT = ["adapter", "iaa", "levi", "lofit", "mam", "prefix_tuning", "sentence_adapter", "ssa", "tangent"]
 
 
 @pytest.fixture(autouse=True, scope="module")
