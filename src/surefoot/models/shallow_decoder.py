@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from surefoot.errors import ModelError
@@ -15,25 +17,65 @@ from surefoot.models.processor import POOL_MASK
 from surefoot.models.vocabulary import vocabulary, word_embeddings
 from surefoot.tune.step import Output
 
+#: What checkpoints call the parts of their output layer for masked words: dense layer, norm, bias over the words.
+OUTPUTS = (
+    ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias"),
+    ("lm_head.dense", "lm_head.layer_norm", "lm_head.bias"),
+)
+
 
 class WordHead(nn.Module):
     """BERT's output for masked words: z = LayerNorm(GELU(W h + c)) E^T + b, states (..., D) to logits (..., V).
 
-    E: the encoder's word embeddings as they are now, which train from both ends. W, c and b start at random or zero.
+    E: the encoder's word embeddings as they are now, which train from both ends. W, c, b and the norm are the checkpoint's
+    own where the folder that the model was loaded from holds them (`found`), as BERT and RoBERTa name them; otherwise W is
+    random and the rest plain.
     """
 
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.transform = nn.Sequential(nn.Linear(model.dim, model.dim), nn.GELU(), nn.LayerNorm(model.dim))
         self.bias = nn.Parameter(torch.zeros(len(word_embeddings(model))))
+        own = checkpoint_head(model)
+        self.found = bool(own)
+        if own:
+            config: Any = model.backbone.config
+            self.transform[2].eps = config.layer_norm_eps
+            self.load_state_dict(own)
 
     def forward(self, model: Model, states: Tensor) -> Tensor:
         return vocabulary(model, self.transform(states.float())) + self.bias
 
 
+def checkpoint_head(model: Model) -> dict[str, Tensor]:
+    """The output layer for masked words in the folder that the model was loaded from, as `WordHead` names its parts;
+    empty where the folder has none that fits."""
+    file = Path(model.source or "") / "model.safetensors"
+    if not model.source or not file.is_file():
+        return {}
+    shape = word_embeddings(model).shape
+    with safe_open(file, framework="pt") as tensors:
+        for dense, norm, bias in OUTPUTS:
+            names = {"transform.0": dense, "transform.2": norm}
+            wanted = {
+                f"{ours}.{end}": f"{theirs}.{end}" for ours, theirs in names.items() for end in ("weight", "bias")
+            }
+            wanted["bias"] = bias
+            if set(wanted.values()) <= set(tensors.keys()):
+                found = {ours: tensors.get_tensor(theirs).float() for ours, theirs in wanted.items()}
+                fits = found["bias"].shape == shape[:1] and found["transform.0.weight"].shape == (model.dim, model.dim)
+                return found if fits else {}
+    return {}
+
+
 def embedded(model: Model, inputs: Mapping[str, Tensor]) -> Tensor:
     """What the lowest block of the encoder receives: words and positions, (B, T, D), with gradient."""
     return model._states_entering(0, {name: each for name, each in inputs.items() if name != POOL_MASK}).float()
+
+
+def embedded_vectors(model: Model, vectors: Tensor, attention_mask: Tensor) -> Tensor:
+    """What the lowest block receives for vectors (B, T, D) in place of word embeddings: positions come in as for words."""
+    return model._states_entering(0, {"inputs_embeds": vectors, "attention_mask": attention_mask}).float()
 
 
 def pooled(model: Model, output: Output, inputs: Mapping[str, Tensor]) -> Tensor:

@@ -80,8 +80,8 @@ class RetroMAE(Objective):
     encoder_share: 0.3, decoder_share: 0.5, of tokens, whole words: the authors' code (`src/pretrain`), which this
     follows; hidden for the encoder means [MASK] for 80%, a random token for 10%, itself for 10%. bottleneck: `pooled`,
     the vector that the model is used by; `cls`, the first state, the paper's. They are the same for a model that pools so.
-    Both losses share one output layer, BERT's for masked words with the input embeddings as its table; its transform and
-    the block start at random (no checkpoint's own is read), train along and are dropped.
+    Both losses share one output layer for masked words with the input embeddings as its table: the checkpoint's own, or a
+    fresh one. It and the block, which starts at random, train along and are dropped.
 
     Needs no labels. It is the first half of the recipe for small languages: `retromae` (or `distil`) and then `simcse`
     on the model that comes of it. Costs a pass, one block, and the output layer at every word. State: weights of block
@@ -93,6 +93,7 @@ class RetroMAE(Objective):
     """
 
     needs = frozenset({"inputs", "hidden_states", "tokens", "layers"})
+    reads_labels = False
 
     def __init__(self, *, encoder_share: float = 0.3, decoder_share: float = 0.5, bottleneck: str = "pooled") -> None:
         super().__init__()
