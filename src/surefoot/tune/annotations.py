@@ -18,13 +18,19 @@ from surefoot.tune.pairs import Pairs
 if TYPE_CHECKING:
     from surefoot.models.processor import Encoded
 
-NEEDED = {"label_texts": "the labels as texts", "answers": "answers", "entities": "entities", "pairs": "pairs"}
+NEEDED = {
+    "label_texts": "the labels as texts",
+    "answers": "answers",
+    "entities": "entities",
+    "pairs": "pairs",
+    "texts": "texts",
+}
 
 
 def annotate(
     needs: frozenset[str], model: Model, train: Examples, encoded: Encoded, *, max_length: int | None = None
 ) -> dict[str, Any]:
-    """The fields `label_inputs`, `answers`, `entities` and `pairs` of a Context, each where an objective needs it.
+    """The fields `label_inputs`, `answers`, `entities`, `pairs` and `texts` of a Context, each where an objective needs it.
 
     max_length: tokens read of a pair's texts. Raises RecipeError for a model that does not read text, or data without
     entities or pairs.
@@ -41,6 +47,8 @@ def annotate(
         found["entities"] = Entities.of(model, train, encoded)
     if "pairs" in needs:
         found["pairs"] = Pairs.of(model, train, max_length=max_length)
+    if "texts" in needs:
+        found["texts"] = [str(text) for text in train.inputs]
     return found
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: which means something only where the head does not start at random; index: state per training example;
 #: label_texts: the classes have names; answers: what should follow each text, or its class's name; entities: which
 #: tokens are entities, from the data's column; pairs: what belongs to each text, from the data's column `positive`;
-#: group: the data has a group column;
+#: texts: the training texts themselves, for another model to read; group: the data has a group column;
 #: tokens, pixels, layers, causal: a model that reads text, that reads images, that has transformer blocks, whose
 #: tokens see only what is before them.
 NEEDS = frozenset(
@@ -38,6 +38,7 @@ NEEDS = frozenset(
         "answers",
         "entities",
         "pairs",
+        "texts",
         "group",
         "tokens",
         "pixels",
@@ -64,7 +65,8 @@ class Context:
     `labels`: (N,) class indices of the training set. `start`: the trainable parameters as they were before
     training, by name. `trained`: the same parameters live. `label_inputs`: the tokenised class names. `answers`: the
     tokens that should follow each training text; `entities`: which of its own tokens are entities; `pairs`: the texts
-    that belong to it. `steps` and `epochs`: the length of the training in optimizer steps and in passes over the data.
+    that belong to it; `texts`: the training texts themselves. `steps` and `epochs`: the length of the training in
+    optimizer steps and in passes over the data.
     Where the data have no labels, `labels` are zeros and `classes` empty (see `Objective.reads_labels`).
     """
 
@@ -79,6 +81,7 @@ class Context:
     answers: Answers | None = None
     entities: Entities | None = None
     pairs: Pairs | None = None
+    texts: Sequence[str] | None = None
     steps: int = 1
     epochs: float = 1.0
     head_names: frozenset[str] = field(default_factory=frozenset)
