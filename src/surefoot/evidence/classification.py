@@ -75,6 +75,10 @@ class Classification(Track):
         return Recipe(**{**kept, **read(arm.named), **arm.recipe})
 
     def run(self, arm: Arm, *, seed: int, quantities: Collection[str] = (), store: Path) -> dict[str, float]:
+        if arm.words is not None:
+            from surefoot.evidence.wording import run_classified
+
+            return run_classified(arm.words, self.world(seed), seed=seed)
         if arm.shift is not None:
             from surefoot.evidence.shifting import run_shift
 

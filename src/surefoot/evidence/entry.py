@@ -27,7 +27,7 @@ FOLDER = Path(__file__).parent / "entries"
 
 
 #: Fields of an arm that came after there were results.
-_LATER = frozenset({"adapt", "compress", "strategy", "shift", "reading"})
+_LATER = frozenset({"adapt", "compress", "strategy", "shift", "reading", "words"})
 
 
 class _Strict(BaseModel):
@@ -45,7 +45,8 @@ class Arm(_Strict):
     reads outputs of the track's own recipe, by its kind, as {calibrator: temperature}; `none` for outputs as they are.
     shift: what the test at home is seen under, with its `severity`, by the track's own model.
     compress: what makes the trained model smaller. adapt: what adapts the track's own model to streams of the domains
-    away, with the `streams` it meets (see `adapting.py`); `frozen` is what they are compared with.
+    away, with the `streams` it meets (see `adapting.py`); `frozen` is what they are compared with. words: static vectors
+    that learn from the track's texts (see `wording.py`).
     """
 
     named: str | None = None
@@ -60,6 +61,7 @@ class Arm(_Strict):
     compress: dict[str, Any] | None = None
     reading: dict[str, Any] | None = None
     adapt: dict[str, Any] | None = None
+    words: dict[str, Any] | None = None
 
     @model_serializer(mode="wrap")
     def _as_fields(self, fields: Any) -> dict[str, Any]:

@@ -18,6 +18,14 @@ QUANTITIES: dict[str, Quantity] = {}
 #: Figures of arms that train nothing, by which their mechanism shows.
 READ = {
     "gold_ndcg": "nDCG@10 of the ten gold questions that a prompt is chosen by",
+    "pair_alignment": "squared distance on the unit sphere of sentences that say the same (rated 4 of 5 or more)",
+    "sentence_uniformity": "log of the mean of exp(-2 squared distance) over pairs of sentences on the unit sphere",
+    "sentence_isotropy": "IsoScore* of sentence embeddings",
+    "effective_rank": "effective rank of sentence embeddings",
+    "training_seconds": "computing time of training (s)",
+    "partition_spread": "standard deviation of the partition function over directions, over its mean",
+    "code_loss": "cross-entropy of a document's words given its bits (nats a word)",
+    "pseudoword_rand": "adjusted Rand index of the senses found with the two words written as one",
     "regret": "by how much the setting thought best is worse than the best, in reward",
     "forecast_correlation": "correlation of estimates with accuracies over models and domains",
     "shift_distance": "mean distance of the inputs from what they were",

@@ -68,7 +68,7 @@ class BinaryParagraph(WordVectors):
     def learn(self, texts: list[str], *, labels: np.ndarray | None, seed: int, progress: Progress) -> None:
         documents = [self.words(text) for text in texts]
         known = Vocabulary.of(documents, min_count=self.min_count)
-        shares = _shares([known.rows(each) for each in documents], len(known))
+        shares = word_shares([known.rows(each) for each in documents], len(known))
         shares = shares[shares.any(1)]
         generator = torch.Generator().manual_seed(seed)
         width = self.real or self.bits
@@ -119,7 +119,7 @@ class BinaryParagraph(WordVectors):
 
     def encode_real(self, texts: Sequence[str]) -> np.ndarray:
         """(N, R) float32: what the codes of new documents are made from; (N, B), before the rounding, where `real` is 0."""
-        shares = _shares([self.vocabulary.rows(self.words(text)) for text in texts], len(self.vocabulary))
+        shares = word_shares([self.vocabulary.rows(self.words(text)) for text in texts], len(self.vocabulary))
         vectors, bias, projection = map(torch.from_numpy, (self.vectors_, self.bias_, self.projection_))
         found = []
         for start in range(0, len(shares), BATCH):
@@ -160,7 +160,7 @@ def hamming(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.asarray(first @ (1 - second).T + (1 - first) @ second.T)
 
 
-def _shares(documents: Sequence[np.ndarray], size: int) -> np.ndarray:
+def word_shares(documents: Sequence[np.ndarray], size: int) -> np.ndarray:
     """(N, V): the share of each word among the known ones of each document; zeros where there are none."""
     found = np.zeros((len(documents), size), dtype=np.float32)
     for row, each in enumerate(documents):

@@ -50,6 +50,10 @@ class Search(Track):
         cranfield()
 
     def run(self, arm: Arm, *, seed: int, quantities: Collection[str] = (), store: Path) -> dict[str, float]:
+        if arm.words is not None:
+            from surefoot.evidence.wording import run_retrieval
+
+            return run_retrieval(arm.words, *_questions(seed), seed=seed)
         model, clock = load("minilm", max_length=128), Clock()
         if arm.strategy is not None:
             return self._searched(arm.strategy, model, seed)
