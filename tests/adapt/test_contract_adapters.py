@@ -23,7 +23,7 @@ from surefoot.tune.build import build
 METHODS = methods("test_time_adapter")
 NAMES = [each.name for each in METHODS]
 #: Views make a batch a dozen passes, and a net of its own takes seconds: less is enough to see what is to be seen.
-FEWER = {"cotta": {"count": 3}, "memo": {"count": 3}, "label_shift_adapter": {"steps": 10}}
+FEWER = {"cotta": {"count": 3}, "memo": {"count": 3}, "label_shift_adapter": {"steps": 10}, "itta": {"steps": 2}}
 #: Those that work on any features.
 NEEDS_NEITHER = {"t3a", "lame", "label_shift", "label_shift_adapter"}
 every = pytest.mark.parametrize("name", NAMES)
@@ -202,6 +202,8 @@ def test_what_cannot_serve_is_refused(tiny_bert: Model) -> None:
         ("sade", {"tau": -1}),
         ("label_shift_adapter", {"inner": "sade"}),
         ("label_shift_adapter", {"momentum": 1.0}),
+        ("itta", {"weight": 0}),
+        ("itta", {"depth": 0}),
     ],
 )
 def test_options_out_of_range_are_refused_when_it_is_made(name: str, options: dict[str, Any]) -> None:

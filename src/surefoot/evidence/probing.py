@@ -21,6 +21,7 @@ from surefoot.tune.entities import Entities
 from surefoot.tune.objectives.cutout import Cutout
 from surefoot.tune.objectives.globally_smooth import distances, steepest
 from surefoot.tune.objectives.i_star import isoscore
+from surefoot.tune.objectives.learnable_consistency import mixed_style, sites
 from surefoot.tune.objectives.noise_mask import spread
 from surefoot.tune.objectives.vanishing_gradient import gradient_ratios
 from surefoot.tune.step import Batch
@@ -116,6 +117,17 @@ def bend(trained: Trained) -> float:
     before, between, after = features
     moved = (after - before).norm()
     return float((between - (before + after) / 2).norm() / moved.clamp_min(1e-12))
+
+
+@quantity
+def style_gap(trained: Trained) -> float:
+    """distance of the features from those under mixed styles, over their length, home test."""
+    batch, model = _batch(trained, trained.world.tests[trained.world.home]), deepcopy(trained.model).eval()
+    with torch.no_grad():
+        plain = model(batch).features
+        with mixed_style(sites(model), batch, torch.Generator().manual_seed(SEED)):
+            other = model(batch).features
+    return float(((other - plain).norm(dim=1) / plain.norm(dim=1)).mean())
 
 
 @quantity
