@@ -15,7 +15,7 @@ from surefoot.registry import methods
 from surefoot.tune.build import build
 
 #: Those that look at a training's data before they merge: tested where that is.
-LEARNED = {"grafting", "robust_line_search"}
+LEARNED = {"grafting", "robust_line_search", "straggler_pruning"}
 REGISTERED = methods("merge")
 NAMES = [method.name for method in REGISTERED if method.name not in LEARNED and not issubclass(method.make, Fit)]
 #: Options by which a method gives one of its inputs to the bit: the base, or else the first model.
@@ -144,20 +144,25 @@ def test_as_many_weights_as_models() -> None:
         build("merge", {"name": "ties", "weights": [0.5, 0.5]}).check(3)
 
 
-def test_ties_keeps_the_largest_shares_exactly() -> None:
-    """The threshold against a full sort, for magnitudes over many decades and with zeros among them."""
-    from surefoot.merge.task_vectors import thresholds
+@pytest.mark.parametrize(("count", "sample"), [(3001, "whole"), (150_001, "good"), (150_001, "misleading")])
+def test_ties_keeps_the_largest_shares_exactly(count: int, sample: str) -> None:
+    """The threshold against a full sort, for magnitudes over many decades and with zeros among them: small tensors, large
+    ones, and large ones of which every element that is looked at first is zero."""
+    from surefoot.merge.thresholds import _STRIDE, thresholds
 
     generator = torch.Generator().manual_seed(0)
-    base = torch.zeros(3001)
-    tuned = [torch.randn(3001, generator=generator) * 10.0 ** torch.randint(-8, 4, (3001,), generator=generator)]
-    tuned[0][:400] = 0
+    base, size = torch.zeros(count), count // 4
+    tuned = [torch.randn(count, generator=generator) * 10.0 ** torch.randint(-8, 4, (count,), generator=generator)]
+    tuned[0][: count // 8] = 0
+    if sample == "misleading":
+        for begin in range(0, count, size):
+            tuned[0][begin : begin + size : _STRIDE] = 0
 
     def pieces() -> Iterator[Piece]:
-        for begin in range(0, 3001, 700):
-            yield [tuned[0][begin : begin + 700]], base[begin : begin + 700]
+        for begin in range(0, count, size):
+            yield [tuned[0][begin : begin + size]], base[begin : begin + size]
 
-    ranks = [1, 2, 600, 1500, 2601, 2900, 3001]
+    ranks = [1, 2, count // 5, count // 2, 5 * count // 6, 29 * count // 30, count]
     ordered = tuned[0].abs().sort(descending=True).values
     assert thresholds(pieces, lambda number, count: ranks) == [[float(ordered[rank - 1]) for rank in ranks]]
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from surefoot.merge.combine import Piece, Weights
 from surefoot.merge.learned import Learned
-from surefoot.merge.task_vectors import thresholds
+from surefoot.merge.thresholds import thresholds
 from surefoot.registry import Paper, register
 from surefoot.tune.objective import fraction, one_of
 from surefoot.tune.step import Batch, Output

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from surefoot.errors import RecipeError
 from surefoot.merge.combine import Pieces
-from surefoot.merge.task_vectors import TaskVectors, densities, of, thresholds
+from surefoot.merge.task_vectors import TaskVectors, at_least, densities, of
+from surefoot.merge.thresholds import thresholds
 from surefoot.registry import Paper, register
 from surefoot.tune.objective import fraction
 
@@ -70,5 +71,4 @@ class Breadcrumbs(TaskVectors):
         if measured is None:
             return delta
         outlier, least = measured[number]
-        size = delta.abs()
-        return delta.masked_fill_((size < least) | (size >= outlier), 0.0)
+        return at_least(delta, least).sub_(at_least(delta, outlier))

@@ -1,15 +1,18 @@
 """Checkpoints on disk, read tensor by tensor and part by part: nothing is held that has not been asked for.
 
 A checkpoint is a surefoot run or model, a folder of transformers or sentence-transformers, one `.safetensors` file, or
-the `.safetensors.index.json` of several. The reader uses plain reads into buffers: pages of a memory map would count as
-memory of the process until the kernel takes them back.
+the `.safetensors.index.json` of several. Whole tensors are read into memory of their own; merges that go part by part
+look at the pages of the files themselves, which saves a copy of all that is read, and release them as they go.
 """
 
 from __future__ import annotations
 
 import json
+import mmap
+import sys
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import FileIO
@@ -32,6 +35,8 @@ DTYPES: Mapping[str, torch.dtype] = {
 }
 WEIGHTS, INDEX, HEAD, CARD = "model.safetensors", "model.safetensors.index.json", "head.safetensors", "surefoot.json"
 ADAPTER = "adapter_model.safetensors"
+#: MADV_POPULATE_READ, which Python's mmap does not name.
+_POPULATE_READ = 22 if sys.platform == "linux" else None
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ class Checkpoint:
     files: list[Path]
     single: bool = False
     _open: dict[tuple[Path, int], FileIO] = field(default_factory=dict, repr=False)
+    _maps: dict[Path, mmap.mmap] = field(default_factory=dict, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @cached_property
     def card(self) -> dict[str, Any]:
@@ -98,6 +105,44 @@ class Checkpoint:
             raise ModelError(f"{stored.file}: cut short while it was read: copy or download it again")
         return buffer
 
+    def view(self, name: str, begin: int, count: int) -> Tensor:
+        """As `read`, but on the pages of the file itself, which count as memory of the process until they are released.
+
+        What is written into the tensor reaches no file. Somebody who cuts the file short meanwhile ends the process.
+        """
+        stored = self.tensors[name]
+        offset = stored.begin + begin * stored.dtype.itemsize
+        if count == 0 or offset % stored.dtype.itemsize:
+            return self.read(name, begin, count)
+        return torch.frombuffer(self._mapped(stored.file), dtype=stored.dtype, count=count, offset=offset)
+
+    def expect(self, name: str, begin: int, count: int) -> None:
+        """These elements will be viewed: have their pages at hand, all at once instead of fault by fault."""
+        self._mapped(self.tensors[name].file)
+        with suppress(OSError):  # kernels before 5.14 do not know how
+            self._advise(_POPULATE_READ, name, begin, count)
+
+    def release(self, name: str, begin: int = 0, count: int | None = None) -> None:
+        """Let go of the pages of a tensor; views of it stay good, and have to be read again."""
+        self._advise(getattr(mmap, "MADV_DONTNEED", None), name, begin, count)
+
+    def _advise(self, advice: int | None, name: str, begin: int, count: int | None) -> None:
+        stored = self.tensors[name]
+        count = stored.count - begin if count is None else count
+        pages = self._maps.get(stored.file)
+        if pages is None or advice is None or not count:
+            return
+        first = stored.begin + begin * stored.dtype.itemsize
+        start = first // mmap.PAGESIZE * mmap.PAGESIZE
+        pages.madvise(advice, start, first + count * stored.dtype.itemsize - start)
+
+    def _mapped(self, path: Path) -> mmap.mmap:
+        with self._lock:
+            if path not in self._maps:
+                with open(path, "rb") as file:
+                    self._maps[path] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            return self._maps[path]
+
     def tensor(self, name: str) -> Tensor:
         """The whole tensor, in its shape."""
         return self.read(name).view(self.tensors[name].shape)
@@ -116,6 +161,7 @@ class Checkpoint:
     def close(self) -> None:
         while self._open:
             self._open.popitem()[1].close()
+        self._maps.clear()  # each is unmapped when the last view of it is gone
 
 
 def open_checkpoint(source: str | Path) -> Checkpoint:

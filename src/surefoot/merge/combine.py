@@ -106,6 +106,19 @@ def computed(tensor: Tensor) -> Tensor:
     return tensor if tensor.element_size() >= 4 else tensor.float()
 
 
+def weighted_sum(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """sum_k w_k x_k, added up one by one: a stack of them would take memory, and time to fill it."""
+    total = tensors[0] * weights[0]
+    for each, weight in zip(tensors[1:], weights[1:], strict=True):
+        total.add_(each, alpha=weight)
+    return total
+
+
+def mean(tensors: Sequence[Tensor]) -> Tensor:
+    """The mean; of one tensor itself, to the bit."""
+    return weighted_sum(tensors, [1.0] * len(tensors)).div_(len(tensors))
+
+
 def checked_weights(weights: Sequence[float] | None) -> list[float] | None:
     """One finite number for each checkpoint, or None; RecipeError for anything else.
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from surefoot.errors import RecipeError
-from surefoot.merge.combine import Combine, checked_weights
+from surefoot.merge.combine import Combine, checked_weights, mean, weighted_sum
 from surefoot.merge.uniform_soup import PAPER
 from surefoot.registry import register
 
@@ -44,8 +43,6 @@ class Linear(Combine):
         if len(tuned) == 1:
             return tuned[0].clone()
         if self.weights is None:
-            return torch.stack(list(tuned)).mean(0)
-        total = torch.zeros_like(tuned[0])
-        for each, weight in zip(tuned, self.weights, strict=True):
-            total.add_(each, alpha=weight)
+            return mean(tuned)
+        total = weighted_sum(tuned, self.weights)
         return total.div_(sum(self.weights)) if self.normalize else total

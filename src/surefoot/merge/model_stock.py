@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from surefoot.merge.combine import Combine, Pieces
+from surefoot.merge.combine import Combine, Pieces, mean
 from surefoot.registry import Paper, register
 
 PAPER = Paper("Model Stock: All we need is just a few fine-tuned models", "Jang et al.", 2024, arxiv="2403.19522")
@@ -49,4 +49,4 @@ class ModelStock(Combine):
 
     def piece(self, tuned: Sequence[Tensor], base: Tensor | None, measured: Any) -> Tensor:
         assert base is not None
-        return torch.lerp(base, torch.stack(list(tuned)).mean(0), measured)
+        return torch.lerp(base, mean(tuned), measured)

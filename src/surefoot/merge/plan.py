@@ -14,8 +14,8 @@ from surefoot.merge.checkpoint import Checkpoint, Stored
 from surefoot.merge.combine import Combine
 
 #: Elements that are merged at a time: few enough for the processor's cache, with every input.
-PIECE = 1 << 18
-#: Tensors of which all inputs together are smaller are read once, however many passes a method makes.
+PIECE = 1 << 17
+#: Bytes of the files that are held in memory at a time, for each tensor that is being merged.
 HELD = 32 << 20
 #: What Python, torch and this package take before a merge begins, in bytes (measured by benchmarks/merging.py).
 RESIDENT = 250 << 20
@@ -72,7 +72,7 @@ class Planned:
         parts = len(self.tuned) + (self.base is not None)
         if self.combine is None or self.combine.by_pieces:
             piece = min(self.count, PIECE) * 4
-            return 4 * piece * (parts + 1) + (self.inputs if self.inputs <= HELD else 0)
+            return 4 * piece * (parts + 1) + min(self.inputs, HELD + parts * piece)
         return self.inputs + self.count * 4 * (parts + 3)
 
 
@@ -98,8 +98,9 @@ class Plan:
 
     @property
     def peak(self) -> int:
-        """Bytes of memory at most, Python and torch included."""
-        return RESIDENT + max(each.memory for each in (*self.tensors, *self.head))
+        """Bytes of memory at most, Python and torch included: as many tensors are merged side by side as torch has threads."""
+        memory = sorted((each.memory for each in (*self.tensors, *self.head)), reverse=True)
+        return RESIDENT + sum(memory[: torch.get_num_threads()])
 
 
 def plan_merge(

@@ -18,6 +18,8 @@ PAPER = Paper(
 )
 #: Cosines beyond which two tensors are taken for parallel, and interpolated along the line; mergekit's.
 PARALLEL = 0.9995
+#: Products are summed in the weights' own precision over so many, and in double precision over those sums.
+_RUN = 1 << 16
 
 
 @register("slerp", kind="merge", family="interpolation", papers=[PAPER])
@@ -44,8 +46,8 @@ class SLERP(Combine):
     def measure(self, pieces: Pieces, *, name: str = "") -> tuple[float, float]:
         sums = torch.zeros(3, dtype=torch.float64)
         for (one, other), _ in pieces():
-            a, b = one.flatten().double(), other.flatten().double()
-            sums += torch.stack([a @ a, b @ b, a @ b])
+            for a, b in zip(one.flatten().split(_RUN), other.flatten().split(_RUN), strict=True):
+                sums += torch.stack([a @ a, b @ b, a @ b])
         first, second, product = sums.tolist()
         cosine = product / math.sqrt(first * second) if min(first, second) > 1e-16 else 1.0
         return spherical(self.t, cosine)

@@ -74,6 +74,8 @@ def _write_file(tensors: Sequence[Planned], path: Path, advance: Advance) -> Non
             for piece in merged(planned):
                 _append(file, piece.to(planned.dtype))
                 advance(piece.numel() * planned.dtype.itemsize)
+            for source in (*planned.tuned, *([planned.base] if planned.base else [])):
+                source.checkpoint.release(source.name)
 
     # Tensors are merged side by side, each in one thread: pieces are too small to be worth several.
     with _threads() as pool:
@@ -123,13 +125,9 @@ def merged(planned: Planned) -> Iterator[Tensor]:
         whole = planned.combine.tensor(tuned, base, name=planned.name)
         yield _checked(whole.flatten(), planned)
         return
-    measured = None
-    held: list[Piece] | None = None
-    if planned.inputs <= HELD:
-        held = list(_parts(planned.tuned, planned.base))
 
     def parts() -> Iterator[Piece]:
-        return iter(held) if held is not None else _parts(planned.tuned, planned.base)
+        return _parts(planned.tuned, planned.base)
 
     measured = planned.combine.measure(parts, name=planned.name)
     for each, start in parts():
@@ -137,15 +135,22 @@ def merged(planned: Planned) -> Iterator[Tensor]:
 
 
 def _parts(tuned: Sequence[Source], base: Source | None) -> Iterator[Piece]:
+    """Views of the files, of which at most HELD bytes stay in memory, or all where that is less."""
+    sources = (*tuned, *([base] if base is not None else []))
     count = tuned[0].stored.count
-    for begin in range(0, count, PIECE):
-        size = min(PIECE, count - begin)
-
-        def part(source: Source, begin: int = begin, size: int = size) -> Tensor:
-            read = source.checkpoint.read(source.name, begin, size)
-            return computed(read) if read.is_floating_point() else read
-
-        yield [part(each) for each in tuned], part(base) if base is not None else None
+    window = max(PIECE, HELD // sum(each.stored.dtype.itemsize for each in sources) // PIECE * PIECE)
+    for start in range(0, count, window):
+        end = min(start + window, count)
+        for each in sources:
+            each.checkpoint.expect(each.name, start, end - start)
+        for begin in range(start, end, PIECE):
+            size = min(PIECE, end - begin)
+            views = [each.checkpoint.view(each.name, begin, size) for each in sources]
+            views = [computed(each) if each.is_floating_point() else each for each in views]
+            yield views[: len(tuned)], views[-1] if base is not None else None
+        if window < count:
+            for each in sources:
+                each.checkpoint.release(each.name, start, end - start)
 
 
 def _checked(piece: Tensor, planned: Planned) -> Tensor:

@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from surefoot.merge.combine import Pieces
-from surefoot.merge.task_vectors import TaskVectors, densities, of, thresholds
+from surefoot.merge.task_vectors import TaskVectors, at_least, densities, of
+from surefoot.merge.thresholds import thresholds
 from surefoot.registry import Paper, register
 
 PAPER = Paper("TIES-Merging: Resolving Interference When Merging Models", "Yadav et al.", 2023, arxiv="2306.01708")
@@ -55,4 +56,4 @@ class TIES(TaskVectors):
         return [row[0] for row in found]
 
     def thinned(self, delta: Tensor, number: int, measured: Any) -> Tensor:
-        return delta if measured is None else delta.masked_fill_(delta.abs() < measured[number], 0.0)
+        return delta if measured is None else at_least(delta, measured[number])

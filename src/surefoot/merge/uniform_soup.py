@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from surefoot.merge.combine import Combine
+from surefoot.merge.combine import Combine, mean
 from surefoot.registry import Paper, register
 
 PAPER = Paper(
@@ -29,4 +28,4 @@ class UniformSoup(Combine):
     needs_base = False
 
     def piece(self, tuned: Sequence[Tensor], base: Tensor | None, measured: Any = None) -> Tensor:
-        return torch.stack(list(tuned)).mean(0)
+        return mean(tuned)

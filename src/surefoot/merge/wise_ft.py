@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from surefoot.merge.combine import Combine
+from surefoot.merge.combine import Combine, mean
 from surefoot.registry import Paper, register
 from surefoot.tune.objective import fraction
 
@@ -32,7 +32,7 @@ class WiSEFT(Combine):
 
     def piece(self, tuned: Sequence[Tensor], base: Tensor | None, measured: Any = None) -> Tensor:
         assert base is not None
-        target = tuned[0] if len(tuned) == 1 else torch.stack(list(tuned)).mean(0)
+        target = tuned[0] if len(tuned) == 1 else mean(tuned)
         if self.alpha in (0.0, 1.0):  # 0 * inf and rounding aside, the ends are exact
             return (target if self.alpha else base).clone()
         return torch.lerp(base, target.to(base.dtype), self.alpha)
