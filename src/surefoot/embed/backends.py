@@ -7,6 +7,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from surefoot.embed.packed import Packed, can_pack
+from surefoot.embed.packed_causal import PackedCausal, can_pack_causal
 from surefoot.errors import ModelError, nearest
 from surefoot.models.model import Model
 from surefoot.models.precision import autocast
@@ -50,4 +52,9 @@ def open_backend(name: str, model: Model, dtype: str) -> Backend:
     """The backend of that name for the model. Raises ModelError for an unknown one."""
     if name not in BACKENDS:
         raise ModelError(f"unknown backend `{name}`: {nearest(name, BACKENDS)}")
+    kind = torch.bfloat16 if dtype == "bfloat16" else torch.float32
+    if can_pack(model):
+        return Packed(model, kind)
+    if can_pack_causal(model):
+        return PackedCausal(model, kind)
     return Plain(model, dtype)
