@@ -77,7 +77,7 @@ def answers(model: Model) -> torch.Tensor:
 
 
 def options(name: str, model: Model) -> dict:
-    small = {"robust_critical": {"epochs": 1, "examples": 6}}.get(name, {})
+    small = {"robust_critical": {"epochs": 1, "examples": 6}, "routed_experts": {"domains": [5, 6]}}.get(name, {})
     return {"name": name, "k": 0} if name == "top_layers" and not model.layers else {"name": name, **small}
 
 
@@ -93,6 +93,7 @@ BLOCKS_ONLY = {
     "mam",
     "norms",
     "prefix_tuning",
+    "routed_experts",
     "sentence_adapter",
     "ssa",
 }
