@@ -75,6 +75,7 @@ def load_commands() -> None:
         calibrate,
         certify,
         compare,
+        compass,
         compress,
         conformal,
         demo,

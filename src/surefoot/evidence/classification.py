@@ -67,6 +67,10 @@ class Classification(Track):
         """Model and data for one seed."""
         raise NotImplementedError
 
+    def unlabelled(self, world: World) -> list[str]:
+        """Texts from home that word vectors learn from."""
+        return list(world.train.inputs)
+
     def recipe_of(self, arm: Arm) -> Recipe:
         """The track's recipe with the arm's changes, or the registered one that the arm names."""
         if arm.named is None:
@@ -78,7 +82,9 @@ class Classification(Track):
         if arm.words is not None:
             from surefoot.evidence.wording import run_classified
 
-            return run_classified(arm.words, self.world(seed), seed=seed)
+            world = self.world(seed)
+            texts = self.unlabelled(world)
+            return run_classified(arm.words, world, unlabelled=texts, seed=seed, quantities=quantities)
         if arm.shift is not None:
             from surefoot.evidence.shifting import run_shift
 

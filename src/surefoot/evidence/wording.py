@@ -8,7 +8,9 @@ task is to find one class of which few examples are labelled.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +20,8 @@ from surefoot.embed.vocabulary import NOTHING, Vocabulary, tokens, windows
 from surefoot.embed.word_vectors import WordVectors
 from surefoot.embed.words.binary_paragraph import BinaryParagraph, hamming
 from surefoot.embed.words.disambiguated_skipgram import DisambiguatedSkipGram
+from surefoot.embed.words.skipgram import SkipGram
+from surefoot.embed.words.wespad import WESPAD
 from surefoot.evidence.cost import Clock
 from surefoot.tune.build import build
 
@@ -26,8 +30,8 @@ if TYPE_CHECKING:
 
 #: Documents of Cranfield that are learned from; all.
 DOCUMENTS: int | None = None
-#: Pairs of words written as one, and how often each of the two is to be seen.
-PAIRS, SEEN = 10, (20, 200)
+#: Pairs of words of five letters or more that are written as one, and how often each of the two is to be seen.
+PAIRS, SEEN = 10, (150, 1500)
 #: Words on both sides of a pseudoword that its senses are clustered by, where a method has none of its own.
 AROUND = 5
 #: Labelled examples of a classifier, and of a rare class among them.
@@ -88,7 +92,7 @@ def _pseudowords(documents: Sequence[str], *, seed: int) -> tuple[list[str], dic
     usual = [
         word
         for word, count in zip(counted.words, counted.counts, strict=True)
-        if SEEN[0] <= count <= SEEN[1] and word.isalpha()
+        if SEEN[0] <= count <= SEEN[1] and word.isalpha() and len(word) > 4
     ]
     drawn = np.random.default_rng(seed).permutation(len(usual))[: 2 * PAIRS]
     one = {}
@@ -135,7 +139,9 @@ def _clusters(vectors: WordVectors, contexts: np.ndarray, *, seed: int) -> np.nd
     return np.asarray(KMeans(2, n_init=10, random_state=seed).fit_predict(_unit(means)))
 
 
-def run_classified(spec: Mapping[str, Any], world: World, *, seed: int) -> dict[str, float]:
+def run_classified(
+    spec: Mapping[str, Any], world: World, *, unlabelled: Sequence[str], seed: int, quantities: Collection[str] = ()
+) -> dict[str, float]:
     """Accuracy at home and away of a logistic regression of the vectors with 200 labels; with `rare`, F1 of one class."""
     from sklearn.linear_model import LogisticRegression
 
@@ -145,9 +151,9 @@ def run_classified(spec: Mapping[str, Any], world: World, *, seed: int) -> dict[
     vectors: WordVectors = build("word_vectors", options)
     with clock.running():
         if vectors.supervised:
-            vectors.fit(labelled, labels=labels, seed=seed)
+            _fit_on(vectors, unlabelled, labelled, labels, seed=seed)
         else:
-            vectors.fit(list(world.train.inputs), seed=seed)
+            vectors.fit(list(unlabelled), seed=seed)
         classifier = LogisticRegression(max_iter=2000).fit(vectors.encode(labelled), labels)
     found = {"seconds": clock.seconds}
     for name in (world.home, *world.away):
@@ -156,10 +162,50 @@ def run_classified(spec: Mapping[str, Any], world: World, *, seed: int) -> dict[
         predicted = classifier.predict(vectors.encode(list(test.inputs)))
         found[f"accuracy/{name}"] = float((predicted == truth).mean())
         found[f"f1/{name}"] = _f1(truth, predicted)
-    away = world.away or [world.home]
+    home = world.tests[world.home]
     found |= {"accuracy_home": found[f"accuracy/{world.home}"], "f1_home": found[f"f1/{world.home}"]}
-    found["accuracy_away"] = float(np.mean([found[f"accuracy/{name}"] for name in away]))
+    found["accuracy_away"] = float(np.mean([found[f"accuracy/{name}"] for name in world.away or [world.home]]))
+    if "class_separation" in quantities:
+        found["class_separation"] = _separation(vectors, list(home.inputs), _wanted(np.asarray(home.labels), rare=rare))
+    if "content_accuracy" in quantities:
+        found["content_accuracy"] = _content(vectors, list(home.inputs), seed=seed)
     return found
+
+
+def _fit_on(
+    vectors: WordVectors, unlabelled: Sequence[str], labelled: Sequence[str], labels: np.ndarray, *, seed: int
+) -> None:
+    """Fit a supervised method on labelled texts, with skip-gram's vectors of the unlabelled ones."""
+    assert isinstance(vectors, WESPAD)
+    base = SkipGram().fit(list(unlabelled), seed=seed)
+    with tempfile.TemporaryDirectory() as folder:
+        base.save(Path(folder) / "base", name="skipgram")
+        vectors.vectors = str(Path(folder) / "base")
+        vectors.fit(labelled, labels=labels, seed=seed)
+
+
+def _separation(vectors: WordVectors, texts: Sequence[str], labels: np.ndarray) -> float:
+    """Distance of the means of two classes over the root of the mean square distance from them."""
+    x = vectors.distorted(texts) if isinstance(vectors, WESPAD) else vectors.encode(texts)
+    x = x.astype(np.float64)
+    means = np.stack([x[labels == label].mean(0) for label in (0, 1)])
+    return float(np.linalg.norm(means[1] - means[0]) / np.sqrt(((x - means[labels]) ** 2).sum(1).mean()))
+
+
+def _content(vectors: WordVectors, texts: Sequence[str], *, seed: int) -> float:
+    """Accuracy of the sentence content probe, one sentence of each text and one of another's."""
+    from surefoot.assess.analyses.sentence_content import SentenceContentProbe
+    from surefoot.embed.sentence_content import sentence_content
+
+    pairs = sentence_content(texts, seed=seed, every=False)
+    found = SentenceContentProbe(seed=seed)(
+        paragraphs=vectors.encode(texts),
+        sentences=vectors.encode(pairs.sentences),
+        paragraph=pairs.paragraph,
+        sentence=pairs.sentence,
+        present=pairs.present,
+    )
+    return found.accuracy
 
 
 def _few(world: World, *, rare: bool, seed: int) -> tuple[list[str], np.ndarray]:

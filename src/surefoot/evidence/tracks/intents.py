@@ -40,6 +40,10 @@ class Intents(Classification):
             outside=replace(outside.take(range(OUTSIDE)), classes=task.train.classes, label_texts=None),
         )
 
+    def unlabelled(self, world: World) -> list[str]:
+        """All training queries, of the 60 other intents too: their labels are what is rare."""
+        return list(split_of("clinc150", "train", columns={"domain": "label"}, in_scope=True).inputs)
+
 
 def _with_entities(train: Examples) -> Examples:
     """With the words that a query shares with the name of its intent as entities ("transfer" and "money"), for what
