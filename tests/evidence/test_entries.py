@@ -7,10 +7,12 @@ import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -23,6 +25,7 @@ from surefoot.evidence.entry import Arm, Entry, entries
 from surefoot.evidence.quantities import READ, described
 from surefoot.evidence.track import Track, load_track, track_names
 from surefoot.evidence.tracks import search
+from surefoot.evidence.tracks.sts import SentenceSimilarity
 from surefoot.evidence.tracks.tasks import Tasks
 from surefoot.models.load import load
 from surefoot.models.model import Model
@@ -130,6 +133,8 @@ class TinyTasks(Tasks):
         if arm.merge and not few.keys().isdisjoint(arm.merge):
             fewer = {key: few.get(key, value) for key, value in arm.merge.items()}
             arm = arm.model_copy(update={"merge": fewer})
+        if "layers" in arm.recipe.get("selection", {}):
+            arm = arm.model_copy(update={"recipe": {"selection": {**arm.recipe["selection"], "layers": 1}}})
         return super().run(arm, **options)
 
     def recipe(self) -> Recipe:
@@ -147,6 +152,30 @@ class TinyTasks(Tasks):
             labels = np.asarray(each.labels)
             found.append(replace(each, labels=[labels, 1 - labels, longer, labels ^ longer][number]))
         return found[0], found[1], found[2]
+
+
+class TinySentences(SentenceSimilarity):
+    """A random two-layer BERT on the same sentences, rated at random."""
+
+    name: ClassVar[str] = "tiny_sentences"
+    pairs: ClassVar[int] = 24
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def rated(self) -> pd.DataFrame:
+        rng = np.random.default_rng(0)
+        parts = [(2012, "one.test"), (2012, "two.train"), (2013, "one.test")]
+        rows = [(year, subset, float(rng.integers(6))) for year, subset in parts for _ in range(30)]
+        found = pd.DataFrame(rows, columns=["year", "subset", "score"])
+        return found.assign(sentence1=examples(90, 1).inputs, sentence2=examples(90, 2).inputs)
+
+    def start(self, store: Path) -> Path:
+        return self.folder
+
+    def unlabelled(self, seed: int) -> Examples:
+        return Examples(examples(256 + 128, 10 + seed).inputs, None, (), source="tiny")
 
 
 class TinyStream(TinyImages):
@@ -217,13 +246,14 @@ def test_an_entry_can_run(entry: Entry) -> None:
 
 @pytest.mark.parametrize("entry", [each for each in ENTRIES if each.key not in APART], ids=lambda entry: entry.key)
 def test_a_mechanism_is_measured_with_and_without(
-    entry: Entry, tiny: Tiny, tiny_answers: TinyAnswers, tmp_path_factory: Any
+    entry: Entry, tiny: Tiny, tiny_answers: TinyAnswers, bert_folder: Path, tmp_path_factory: Any
 ) -> None:
     name = entry.mechanism.quantity
     track = load_track(entry.track)
     # What plays on a track of its own plays there; everything else trains on the tiny one.
     place = _place(entry.arm, tiny) if isinstance(track, Classification) else track
     place = tiny_answers if _needs(entry.arm, "causal") else place
+    place = TinySentences(bert_folder) if isinstance(track, SentenceSimilarity) and entry.arm.recipe else place
     place = TinyTasks(tiny.model) if isinstance(track, Tasks) else place
     for arm in (entry.arm, entry.without):
         found = _run(place, arm, name, tmp_path_factory)

@@ -15,6 +15,7 @@ from surefoot.errors import DataError, ModelError, RecipeError
 from surefoot.files import atomic_folder, write_json
 from surefoot.merge.checkpoint import CARD, HEAD, WEIGHTS
 from surefoot.merge.fit import Fit, Seen
+from surefoot.merge.linearised import is_linearised, merge_linearised
 from surefoot.merge.merging import FACTS, check_output, copy_others, head_names, keep_heads, opened
 from surefoot.merge.plan import check_together
 from surefoot.models.load import load
@@ -51,6 +52,9 @@ def merge_fit(
         )
     if fit.sees == "judge" and not data:
         raise DataError(f"{type(fit).__name__} chooses by held-out labels: give --judge NAME=FILE")
+    if any(is_linearised(each) for each in models) and base is not None:
+        settings: dict[str, Any] = {"seed": seed, "max_length": max_length, "progress": progress}
+        return merge_linearised(models, fit, data, out=out, base=base, facts=facts or {}, **settings)
     with opened(models, base) as (checkpoints, start):
         check_together([*checkpoints, *([start] if start else [])], None)
         tuned = [load(each) for each in models]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Collection, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,6 +28,8 @@ from surefoot.merge.fit import Fit, Runner, Seen
 from surefoot.models.model import Model
 from surefoot.tune.build import build
 from surefoot.tune.recipe import Recipe
+from surefoot.tune.selection import Selection
+from surefoot.tune.selections.kept import Kept
 
 #: Every task with its home's test.
 TASKS = {"clinc150": "in_scope", "banking77": "banking77", "reviews": "movies", "cad_imdb": "original"}
@@ -71,9 +76,11 @@ class Tasks(Track):
         return list(TASKS)
 
     def run(self, arm: Arm, *, seed: int, quantities: Collection[str] = (), store: Path) -> dict[str, float]:
-        if arm.recipe or arm.named or arm.estimator or arm.prior:
-            raise SurefootError("the track `tasks` runs merges alone: give an arm with `merge`")
-        model, base, tuned = self._family(seed, store)
+        if set(arm.recipe) - {"selection"} or arm.named or arm.estimator or arm.prior:
+            raise SurefootError(
+                "the track `tasks` runs merges, of models tuned by its own recipe but for the selection"
+            )
+        model, base, tuned = self._family(seed, store, arm.recipe)
         backbones = [{name: each for name, each in state.items() if name.startswith("backbone.")} for state in tuned]
         start = {name: each for name, each in base.items() if name.startswith("backbone.")}
         heads = [{name: each for name, each in state.items() if name.startswith("head.")} for state in tuned]
@@ -99,18 +106,25 @@ class Tasks(Track):
         found["own"] = float(np.mean([found[f"own/{name}"] for name in self.names()]))
         return found | _looked(run, merged, backbones, start, held) | {"seconds": clock.seconds}
 
-    def _family(self, seed: int, store: Path) -> tuple[Model, dict[str, Tensor], list[dict[str, Tensor]]]:
+    def _family(
+        self, seed: int, store: Path, changes: Mapping[str, Any]
+    ) -> tuple[Model, dict[str, Tensor], list[dict[str, Tensor]]]:
         """The model, its weights, and those tuned for each task, trained on the first call with this seed."""
-        model = self.model()
+        model, recipe = self.model(), Recipe(**{**self.recipe().model_dump(), **changes})
+        selection: Selection = build("selection", recipe.selection)
+        if isinstance(selection, Kept):  # what is tuned has parts, and so must what runs it
+            model = deepcopy(model)
+            selection.attach(model)
+        family = f"-{hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()[:8]}" if changes else ""
         base = {name: each.detach() for name, each in model.state_dict().items()}
         tuned = []
         store.mkdir(parents=True, exist_ok=True)
         for name in self.names():
-            path = store / f"{self.name}-{self.generation}-{name}-{seed}.safetensors"
+            path = store / f"{self.name}-{self.generation}{family}-{name}-{seed}.safetensors"
             with FileLock(f"{path}.lock"):
                 if not path.is_file():
                     train, _, _ = self.sets(name, seed)
-                    fitted = self.recipe().fit(model, train, seed=seed).model
+                    fitted = recipe.fit(self.model(), train, seed=seed).model
                     weights = {key: each.contiguous() for key, each in fitted.state_dict().items()}
                     with atomic_write(path) as partial:
                         save_file(weights, partial)
@@ -127,10 +141,12 @@ def _looked(
     held: list[Seen],
 ) -> dict[str, float]:
     """What merges act on: entropy and loss on what they may look at, and how the merged weights lie among the others."""
-    entropies, losses = [], []
-    for each in held:
+    entropies, losses, changed = [], [], []
+    for own, each in zip(tuned, held, strict=True):
         for batch in each.batches(64, seed=0):
             log_p = run(merged, batch, each.head).logits.double().log_softmax(1)
+            alone = run(own, batch, each.head).logits
+            changed += (alone.argmax(1) != log_p.argmax(1)).tolist()
             entropies.append(float(-(log_p.exp() * log_p).sum(1).mean()))
             losses.append(float(-log_p[torch.arange(len(batch)), batch.labels].mean()))
     names = run.names
@@ -143,6 +159,7 @@ def _looked(
     return {
         "entropy_held_out": float(np.mean(entropies)),
         "loss_held_out": float(np.mean(losses)),
+        "changed_answers": float(np.mean(changed)),
         "against_the_merge": float(against),
         "merged_move": float(move.norm() / norms.mean()),
         "merged_moved_share": float((move != 0).float().mean()),
