@@ -52,6 +52,13 @@ CALLS: dict[str, dict[str, Any]] = {
     "accuracy_curve": {"majority": np.linspace(0.5, 0.9, 12), "minority": np.linspace(0.3, 0.8, 12) ** 2},
     "effective_robustness": {"home": np.linspace(0.5, 0.9, 12), "away": np.linspace(0.3, 0.8, 12)},
     "probabilistic_calibration": {"pit": RNG.random(300), "calibration": RNG.random(200)},
+    "straggler_layers": {
+        "losses": 1 + RNG.random((8, 3, 4)),
+        "alphas": [0.0, 0.3, 0.7, 1.0],
+        "sharpness": RNG.random((8, 3)),
+        "total": RNG.random(8),
+        "away": np.linspace(0.5, 0.8, 8),
+    },
     "pass_until": {
         "sizes": [1, 2, 4],
         "samples": np.full((3, 5), 10),
