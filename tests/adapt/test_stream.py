@@ -11,9 +11,11 @@ import torch
 from torch import nn
 
 import small_streams
+from conftest import examples
 from surefoot.adapt.adapter import TestTimeAdapter
 from surefoot.adapt.collapse import CollapseMonitor, classes_in_use
 from surefoot.adapt.stream import Family, adapt
+from surefoot.adapt.views import by_length, view
 from surefoot.data.examples import Examples
 from surefoot.errors import DataError
 from surefoot.models.model import Model
@@ -181,3 +183,34 @@ def test_collapse_is_relative_to_the_frozen_model() -> None:
     assert CollapseMonitor().see(logits([1], 2), logits([0, 1], 2))
     assert not CollapseMonitor().see(logits([0] * 9 + [1], 2), logits([0, 1], 2))
     assert classes_in_use(np.arange(10), 10) == pytest.approx(10)
+
+
+@pytest.mark.parametrize("name", ["t3a", "lame", "label_shift", "label_shift_adapter", "sade"])
+def test_adapters_that_leave_the_weights_take_the_frozen_pass_for_theirs(name: str, tiny_bert: Model) -> None:
+    """To the bit what they answer with a pass of their own; a pass saved, seen by counting them."""
+    model, home = small_streams.bert(tiny_bert), examples(60, 6)
+    options = {"steps": 10} if name == "label_shift_adapter" else {}
+    adapter = build("test_time_adapter", {"name": name, **options})
+    adapter.begin(model, home=small_streams.home_of(model, home))
+    own, given = [], []
+    passes: list[int] = []
+    for kept, shared in ((own, False), (given, True)):
+        adapter.reset()
+        handle = adapter.model.register_forward_hook(lambda *_: passes.append(1))
+        passes.clear()
+        for batch in small_streams.batches(model, examples(40, 5)):
+            with torch.no_grad():
+                frozen = model(batch)
+            kept.append(adapter.answer(batch, frozen=frozen if shared else None).logits)
+        handle.remove()
+        kept.append(torch.tensor(len(passes)))
+    assert all(torch.equal(a, b) for a, b in zip(own[:-1], given[:-1], strict=True))
+    assert own[-1] - given[-1] == 3  # batches
+
+
+def test_parts_by_length_are_the_whole(tiny_bert: Model) -> None:
+    model = small_streams.bert(tiny_bert)
+    batch = view(small_streams.batches(model, examples(40, 5), size=40)[0], torch.Generator().manual_seed(0), name="me")
+    whole, parts = model(batch), by_length(model, batch)
+    torch.testing.assert_close(parts.features, whole.features, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(parts.logits, whole.logits, rtol=1e-4, atol=1e-4)

@@ -79,12 +79,15 @@ class TestTimeAdapter:
     home: ClassVar[str] = "unused"
     #: Whether it looks at views of each input (see `views.py`), which arrays of plain numbers do not have.
     views: ClassVar[bool] = False
+    #: Whether its copy's weights stay the frozen model's, whose pass over a batch then serves both.
+    stays: ClassVar[bool] = False
 
     model: Model
     frozen: Model
     known: Home | None = None
     seed: int = 0
     _home_outputs: tuple[Tensor, Tensor] | None = None
+    _frozen_output: Output | None = None
 
     def begin(self, model: Model, *, home: Home | None = None, seed: int = 0) -> Self:
         """Take a copy of the model and learn from home what the method needs.
@@ -118,9 +121,13 @@ class TestTimeAdapter:
         """
         return self.answer(batch).logits
 
-    def answer(self, batch: Batch) -> Output:
-        """Features and logits, without gradient: what an adapter around another one reads."""
+    def answer(self, batch: Batch, *, frozen: Output | None = None) -> Output:
+        """Features and logits, without gradient: what an adapter around another one reads.
+
+        frozen: what the frozen model gives for the batch, where the caller has it: one that `stays` takes it for its own.
+        """
         check_batch(batch)
+        self._frozen_output = frozen if self.stays else None
         with torch.enable_grad():
             found = self.adapt(batch)
         logits = found.logits.detach()
@@ -134,6 +141,11 @@ class TestTimeAdapter:
     def adapt(self, batch: Batch) -> Output:
         """Answer a batch, and change."""
         raise NotImplementedError
+
+    def output(self, batch: Batch) -> Output:
+        """The model's pass over the batch, or the frozen model's where that is the same and known."""
+        given, self._frozen_output = self._frozen_output, None
+        return self.model(batch) if given is None else given  # type: ignore[no-any-return]
 
     def home_outputs(self) -> tuple[Tensor, Tensor]:
         """Features (N, D) and logits (N, C) of the frozen model on home's examples, computed once."""

@@ -61,6 +61,7 @@ class LabelShift(TestTimeAdapter):
     """
 
     home = "required"
+    stays = True
     still: ClassVar[dict[str, Any]] = {"strength": 0.0}
 
     def __init__(self, *, prior: str = "mlls", strength: float = 1.0, least: int = 50) -> None:
@@ -78,7 +79,7 @@ class LabelShift(TestTimeAdapter):
 
     @torch.no_grad()
     def adapt(self, batch: Batch) -> Output:
-        found: Output = self.model(batch)
+        found = self.output(batch)
         if not self.strength or not torch.isfinite(found.logits).all():
             return found
         self.seen.append(found.logits.cpu().double().numpy())

@@ -54,6 +54,7 @@ class LabelShiftAdapter(TestTimeAdapter):
     """
 
     home = "required"
+    stays = True
     still: ClassVar[dict[str, Any]] = {"steps": 0}
     net: nn.Sequential
 
@@ -135,7 +136,7 @@ class LabelShiftAdapter(TestTimeAdapter):
 
     @torch.no_grad()
     def adapt(self, batch: Batch) -> Output:
-        found: Output = self.model(batch) if self.inside is None else self.inside.answer(batch)
+        found: Output = self.output(batch) if self.inside is None else self.inside.answer(batch)
         logits = self._answer(self.net, found.features, self.degree(self.shares))
         if torch.isfinite(logits).all():
             mean = logits.softmax(1).mean(0).cpu()

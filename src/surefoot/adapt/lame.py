@@ -35,13 +35,14 @@ class LAME(TestTimeAdapter):
     """
 
     still: ClassVar[dict[str, Any]] = {"neighbours": 0}
+    stays = True
 
     def __init__(self, *, neighbours: int = 5, steps: int = 100) -> None:
         self.neighbours, self.steps = whole("neighbours", neighbours), whole("steps", steps, least=1)
 
     @torch.no_grad()
     def adapt(self, batch: Batch) -> Output:
-        found: Output = self.model(batch)
+        found = self.output(batch)
         if not self.neighbours or len(batch) == 1:
             return found
         log_p = torch.log(found.logits.softmax(1) + 1e-10)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from surefoot.adapt.adapter import TestTimeAdapter
-from surefoot.adapt.views import view
+from surefoot.adapt.views import by_length, view
 from surefoot.errors import RecipeError
 from surefoot.registry import Paper, register
 from surefoot.tune.objective import positive
@@ -53,6 +53,7 @@ class SADE(TestTimeAdapter):
     """
 
     home = "required"
+    stays = True
     views = True
     still: ClassVar[dict[str, Any]] = {"pull": float("inf")}
     experts: list[nn.Linear]
@@ -89,7 +90,7 @@ class SADE(TestTimeAdapter):
 
     def adapt(self, batch: Batch) -> Output:
         with torch.no_grad():
-            found: Output = self.model(batch)
+            found = self.output(batch)
         if math.isinf(self.pull):
             return found
         if float(self.weights.detach().min()) >= LEAST:
@@ -100,7 +101,8 @@ class SADE(TestTimeAdapter):
     def _mix(self, batch: Batch) -> None:
         """Steps of the three numbers up the agreement of two views."""
         with torch.no_grad():
-            seen = [self.model(view(batch, self.generator, name="sade")).features for _ in range(2)]
+            views = [view(batch, self.generator, name="sade") for _ in range(2)]
+            seen = [by_length(self.model, each).features for each in views]
         for _ in range(self.steps):
             first, second = (self._mixed(each).softmax(1) for each in seen)
             agreement = F.cosine_similarity(first, second, dim=1, eps=1e-6).mean()

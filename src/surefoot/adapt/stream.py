@@ -17,6 +17,7 @@ from surefoot.models.model import Model
 from surefoot.models.predict import encode_inputs
 from surefoot.models.processor import Encoded
 from surefoot.progress import Progress, Silent
+from surefoot.tune.step import Output
 
 #: Of home examples that an adapter learns from, the share kept apart for the forecast.
 HELD = 0.5
@@ -135,10 +136,11 @@ def _through(
     frozen, adapted, monitor, collapsed = [], [], CollapseMonitor(), None
     for index in consecutive(len(encoded.lengths), size):
         batch = batch_of(model, encoded, index)
-        frozen.append(_frozen(model, batch))
+        output = _frozen(model, batch)
+        frozen.append(output.logits.cpu().numpy())
         if collapsed is None:
             try:
-                answer = adapter(batch).cpu().numpy()
+                answer = adapter.answer(batch, frozen=output).logits.cpu().numpy()
                 fallen = monitor.see(answer, frozen[-1])
             except Diverged:
                 fallen, answer = True, frozen[-1]
@@ -154,17 +156,18 @@ def _through(
 
 
 @torch.no_grad()
-def _frozen(model: Model, batch: Any) -> np.ndarray:
+def _frozen(model: Model, batch: Any) -> Output:
     from surefoot.adapt.adapter import check_batch
 
     check_batch(batch)
-    logits: np.ndarray = model(batch).logits.cpu().numpy()
+    output: Output = model(batch)
+    logits = output.logits.cpu().numpy()
     if not np.isfinite(logits).all():
         row = int(batch.index[int(np.flatnonzero(~np.isfinite(logits).all(1))[0])]) + 1
         raise DataError(
             f"row {row} of the stream: the model's answer is not finite; look at that row, or at the weights"
         )
-    return logits
+    return output
 
 
 def _verdict(

@@ -42,6 +42,7 @@ class T3A(TestTimeAdapter):
     """
 
     still: ClassVar[dict[str, Any]] = {"supports": 0}
+    stays = True
 
     def __init__(self, *, supports: int = 100) -> None:
         self.supports = whole("supports", supports)
@@ -54,7 +55,7 @@ class T3A(TestTimeAdapter):
 
     @torch.no_grad()
     def adapt(self, batch: Batch) -> Output:
-        found: Output = self.model(batch)
+        found = self.output(batch)
         if not self.supports:
             return found
         classes, entropies = _predicted(found.logits)

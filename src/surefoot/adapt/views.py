@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from surefoot.errors import ModelError
-from surefoot.tune.step import Batch
+from surefoot.models.model import Model
+from surefoot.tune.step import Batch, Output
 
 #: Of images: degrees turned, share of the side moved, share zoomed, share of brightness and contrast, deviation of noise
 #: in units of the image's own deviation. The ranges are those of CoTTA's CIFAR views, without hue, gamma and blur.
@@ -42,6 +43,24 @@ def view(batch: Batch, generator: torch.Generator, *, name: str) -> Batch:
     seen = _image_views(images, generator)
     inputs[key] = seen.permute(0, 2, 3, 1).contiguous() if last else seen
     return replace(batch, inputs=inputs, prefix=None)
+
+
+def by_length(model: Model, batch: Batch, *, parts: int = 3) -> Output:
+    """A pass over texts in so many parts, the shorter ones without the padding that the longest need; others in one."""
+    mask = batch.inputs.get("attention_mask")
+    if mask is None or len(batch) < 4 * parts or bool((mask[:, 0] == 0).any()):
+        return model(batch)  # type: ignore[no-any-return]
+    positions = torch.arange(1, mask.shape[1] + 1, device=mask.device)
+    lengths = (positions * (mask != 0)).max(1).values  # up to the last token, whatever a view hides before it
+    order = lengths.argsort(stable=True)
+    found = []
+    for rows in order.tensor_split(parts):
+        longest = int(lengths[rows].max())
+        inputs = {name: value[rows, :longest] for name, value in batch.inputs.items()}
+        found.append(model(Batch(inputs=inputs, labels=batch.labels[rows], index=batch.index[rows])))
+    back = order.argsort()
+    features, logits = (torch.cat([getattr(each, name) for each in found])[back] for name in ("features", "logits"))
+    return Output(features, logits)
 
 
 def repeated(batch: Batch, row: int, count: int) -> Batch:

@@ -113,8 +113,9 @@ def _over(model: Model, adapter: TestTimeAdapter | None, examples: Examples) -> 
         batch = batch_of(model, encoded, index)
         with torch.no_grad():
             frozen.append(model(batch))
+        own = frozen[-1] if adapter is not None and adapter.frozen is model else None
         try:
-            answered.append(adapter.answer(batch) if adapter is not None else frozen[-1])
+            answered.append(adapter.answer(batch, frozen=own) if adapter is not None else frozen[-1])
         except Diverged:
             answered.append(frozen[-1])
     features = torch.cat([each.features for each in answered])
