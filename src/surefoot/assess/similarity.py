@@ -64,6 +64,15 @@ class Rated:
     def texts(self) -> tuple[Sequence[str], Sequence[str]]:
         return self.first, self.second
 
+    def take(self, indices: np.ndarray) -> Rated:
+        """The pairs at these positions."""
+        first, second = ([texts[i] for i in indices] for texts in self.texts)
+        kept = {
+            name: None if (column := getattr(self, name)) is None else column[indices]
+            for name in ("ratings", "document")
+        }
+        return Rated(first, second, kept["ratings"], self.source, kept["document"])
+
     def outputs(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Cosine of each pair (N,), from unit vectors (N, D)."""
         return np.asarray((first * second).sum(1))
@@ -175,7 +184,7 @@ def rated(examples: Examples, *, ratings: bool = True) -> Rated:
         )
     if ratings and examples.score is None:
         raise DataError(f"{examples.source}: no ratings; add a column `score`, how alike each pair is")
-    if ratings and len(np.unique(examples.score)) < 2:
+    if ratings and examples.score is not None and len(np.unique(examples.score)) < 2:
         raise DataError(
             f"{examples.source}, column `score`: every pair has the same rating, so that no order can be right"
         )

@@ -210,6 +210,16 @@ def shifts_table(name: str, found: Mapping[str, Any]) -> Table:
     return table
 
 
+def plain_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Rows of text under a title."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
 def out(*renderables: Any) -> None:
     """Print to standard output, as wide as its tables need when it is not a terminal."""
     console = Console() if sys.stdout.isatty() else Console(width=110)

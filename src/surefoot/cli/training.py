@@ -33,7 +33,7 @@ def fit(
     from surefoot.search.tuned import fit_with
     from surefoot.tune.recipe import Recipe
 
-    plan = _changed(Recipe.load(recipe), lr=lr, **{name: fields.get(name) for name in IN_BOTH})
+    plan = changed(Recipe.load(recipe), lr=lr, **{name: fields.get(name) for name in IN_BOTH})
     examples = load_data(fields["train"], columns=parse_columns(columns))
     tests = named_data(fields.get("test", ()), columns=columns, classes=examples.classes)
     for each in tests.values():
@@ -80,7 +80,7 @@ def _found(hyperparameters: Mapping[str, Any]) -> list[str]:
     return said + ([f"{rest} more of what it found in hyperparameters.json of the run"] if rest else [])
 
 
-def _changed(recipe: Any, *, lr: float | None, **fields: Any) -> Any:
+def changed(recipe: Any, *, lr: float | None, **fields: Any) -> Any:
     """The recipe with the command line's values in place of its own."""
     changes = {name: value for name, value in fields.items() if value is not None}
     if lr is not None:

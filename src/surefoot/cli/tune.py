@@ -17,6 +17,11 @@ SEARCH_ONLY = (
     *("judge", "unlabelled", "validation", "bank", "starts", "layers", "trials", "time_limit", "batch"),
     *("per_layer", "pruner", "warm_start"),
 )
+#: What is said where pairs have no judge.
+NO_JUDGE_OF_PAIRS = (
+    "no judge, so no search: this is plain contrastive tuning, half of the way back (recipe wise_contrastive); "
+    "pairs with ratings from elsewhere (--judge NAME=FILE) make a search possible"
+)
 #: Options of a search that say where it runs.
 ENGINE = ("engine", "workers", "address")
 
@@ -28,6 +33,13 @@ def tune(
         typer.Option(
             help="Training data: parquet, CSV, JSONL with columns `text` or `image`, and `label`; or a task's part such as reviews/train.",
             metavar="FILE",
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="classification, the default, or embedding: then --train holds pairs (columns anchor and positive, perhaps negative), and judges and tests are pairs with ratings (sentence1, sentence2, score) or folders with corpus, queries and qrels.",
+            show_default=False,
         ),
     ] = None,
     out: Annotated[
@@ -125,7 +137,12 @@ def tune(
     Without a judge it is the recipe wise_ft, without a search. One recipe of your choice:
 
     Example: surefoot tune --train movies.parquet --test tweets=tweets.parquet --recipe wise_ft --out runs/second
+
+    An embedding, trained on pairs and judged by what it must not forget:
+
+    Example: surefoot tune --task embedding --train pairs.parquet --judge sts.parquet --test cranfield --out runs/third
     """
+    from surefoot.cli import embedding
     from surefoot.cli.inputs import read_search, use_threads
     from surefoot.cli.training import fit
     from surefoot.errors import DataError, RecipeError, RunError
@@ -142,7 +159,7 @@ def tune(
     given |= {"bank": bank, "starts": starts, "layers": layers, "epochs": epochs, "batch_size": batch_size}
     given |= {"max_length": max_length, "seed": seed, "batch": batch}
     given |= {"per_layer": per_layer, "pruner": pruner, "warm_start": warm_start}
-    given |= {"engine": engine, "workers": workers, "address": address}
+    given |= {"engine": engine, "workers": workers, "address": address, "task": task}
     given = {name: value for name, value in given.items() if value is not None}
     if seed is not None and seed < 0:
         raise RecipeError(f"--seed is {seed}: it must be a whole number, zero or more")
@@ -160,11 +177,16 @@ def tune(
         raise DataError("no training data: give --train FILE, or `train` in the file of --config")
     if "out" not in fields:
         raise RunError("no folder to keep the run in: give --out RUN, or `out` in the file of --config")
+    check_task(fields, strategy=strategy)
     shared: dict[str, Any] = {"columns": column, "device": device, "json": json}
     if recipe is None and "judge" in fields:
         if lr is not None:
             raise RecipeError("--lr goes with one recipe, and a search draws its own: leave it out, or give --recipe")
         _search(fields, **shared)
+    elif fields.get("task") == "embedding":
+        embedding.fit(
+            recipe or embedding.WITHOUT_JUDGE, fields, lr=lr, notes=[] if recipe else [NO_JUDGE_OF_PAIRS], **shared
+        )
     else:
         notes = [] if recipe is not None else _without_judge(fields)
         fit(recipe or WITHOUT_JUDGE, fields, lr=lr, strategy=strategy, notes=notes, **shared)
@@ -172,48 +194,68 @@ def tune(
 
 def _search(fields: dict[str, Any], *, columns: list[str], device: str, json: bool) -> None:
     """`surefoot.search.search.tune` with what was asked for, and its answer on standard output."""
-    from surefoot.cli.answer import found_tables
-    from surefoot.cli.inputs import named_data, parse_columns
+    from surefoot.cli import answer, embedding
     from surefoot.cli.leaderboard import Board
     from surefoot.cli.show import notes, print_json
     from surefoot.cli.show import out as show
-    from surefoot.data import load_data
     from surefoot.models.load import load
     from surefoot.report.run import report_run
     from surefoot.search.search import tune as search
 
     plan = _plan(fields)
-    renamed = parse_columns(columns)
-    train = load_data(fields["train"], columns=renamed)
-    held_out = load_data(fields["validation"], columns=renamed) if "validation" in fields else None
-    judge = named_data(fields["judge"], option="--judge", columns=columns)
-    unlabelled = named_data(fields.get("unlabelled", ()), option="--unlabelled", columns=columns, labelled=False)
-    # Labels that training does not know are said now, not after the search.
-    tests = named_data(fields.get("test", ()), columns=columns, classes=train.classes)
+    pairs = plan.task == "embedding"
+    sets = embedding.read_sets(fields, columns=columns) if pairs else _read_sets(fields, columns=columns)
     start = load(fields.get("model", "minilm"), device=device)
     with Board(plan) as board:
         found = search(
             start,
-            train,
-            judge=judge,
-            unlabelled=unlabelled,
-            validation=held_out,
-            tests=tests,
+            **sets,
             out=fields["out"],
             plan=plan,
             **{name: fields[name] for name in ENGINE if name in fields},
             progress=board,
             after=board.told,
         )
-    page = report_run(fields["out"])
+    page = None if pairs else report_run(fields["out"])
     notes(found.notes)
     if json:
-        print_json(found.as_json() | {"report": str(page)})
+        print_json(found.as_json() | ({"report": str(page)} if page else {}))
         return
-    for table in found_tables(found):
+    for table in (embedding if pairs else answer).found_tables(found):
         show(table, "")
     show(f"{len(found.trials)} trials in {found.seconds:.0f} s; the model is in {fields['out'] / 'model'}")
-    show(f"{page} shows why")
+    if page:
+        show(f"{page} shows why")
+
+
+def _read_sets(fields: dict[str, Any], *, columns: list[str]) -> dict[str, Any]:
+    """Labelled examples to train, judge and test on, and others without labels."""
+    from surefoot.cli.inputs import named_data, parse_columns
+    from surefoot.data import load_data
+    from surefoot.errors import DataError
+
+    renamed = parse_columns(columns)
+    train = load_data(fields["train"], columns=renamed)
+    if train.labels is None:
+        raise DataError(f"{train.source} holds pairs without labels: give --task embedding, or add a column `label`")
+    return {
+        "train": train,
+        "validation": load_data(fields["validation"], columns=renamed) if "validation" in fields else None,
+        "judge": named_data(fields["judge"], option="--judge", columns=columns),
+        "unlabelled": named_data(fields.get("unlabelled", ()), option="--unlabelled", columns=columns, labelled=False),
+        # Labels that training does not know are said now, not after the search.
+        "tests": named_data(fields.get("test", ()), columns=columns, classes=train.classes),
+    }
+
+
+def check_task(fields: dict[str, Any], *, strategy: str | None) -> None:
+    """Raises RecipeError for a task that is none, and for what an embedding does not have."""
+    from surefoot.errors import RecipeError
+    from surefoot.search.task import task_of
+
+    task = task_of(str(fields.get("task", "classification")))
+    if task.name == "embedding" and strategy is not None:
+        raise RecipeError("--strategy tunes a classifier by a judge's labels: leave it out with --task embedding")
 
 
 def _plan(fields: dict[str, Any], *, without: tuple[str, ...] = ()) -> Any:

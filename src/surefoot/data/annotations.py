@@ -69,7 +69,7 @@ def check_pairs(table: Table) -> dict[str, np.ndarray]:
     """
     if "positive" not in table.columns:
         raise DataError(missing_column(table, "positive", "it holds the text that belongs to each `anchor`"))
-    found = {
+    found: dict[str, np.ndarray] = {
         name: np.array(check_texts(table, name), dtype=object)
         for name in ("positive", "negative")
         if name in table.columns

@@ -59,6 +59,7 @@ def _load(source: Any, columns: Mapping[str, str], require_labels: bool | None) 
     labels, names = _labels(table, role != "anchor" if require_labels is None else require_labels)
     inputs, modality = _inputs(table, role)
     has = table.columns.__contains__
+    pairs: dict[str, Any] = {**check_pairs(table)} if role == "anchor" else {}
     return Examples(
         inputs=inputs,
         labels=labels,
@@ -71,7 +72,7 @@ def _load(source: Any, columns: Mapping[str, str], require_labels: bool | None) 
         weight=check.check_weights(table, "weight") if has("weight") else None,
         answer=check_answers(table, "answer") if has("answer") and modality == "text" else None,
         entities=check_entities(table, "entities", inputs) if has("entities") and modality == "text" else None,
-        **(check_pairs(table) if role == "anchor" else {}),
+        **pairs,
         source=table.source,
     )
 

@@ -11,13 +11,13 @@ import numpy as np
 from surefoot.assess.decision import Decision, fit_decision
 from surefoot.assess.forecast import Forecast, forecast
 from surefoot.assess.prior import Prior
-from surefoot.assess.temperature import Calibration, fit_temperature
+from surefoot.assess.temperature import Calibration
 from surefoot.search.family import Member
 from surefoot.search.journal import Entry
-from surefoot.search.judge import RULES, Choice, Judge, choose, log_loss, paired, shares_of
+from surefoot.search.judge import Choice, Judge, choose, shares_of
 from surefoot.search.sets import HOME
 from surefoot.search.soups import Soups
-from surefoot.search.trials import BASELINES, Trials
+from surefoot.search.trials import Trials
 
 #: Models that a forecast looks at, at most: the line is as good with thirty as with three hundred.
 FAMILY = 30
@@ -25,12 +25,14 @@ FAMILY = 30
 
 @dataclass
 class Target:
-    """What is known of a domain without labels: the accuracy to expect, and where to cut."""
+    """What is known of a domain without labels: the metric to expect and, of a classifier, where to cut."""
 
     forecast: Forecast
-    decision: Decision
+    decision: Decision | None = None
 
     def as_json(self) -> dict[str, Any]:
+        if self.decision is None:
+            return {"forecast": self.forecast.as_json()}
         decision = {
             "temperature": self.decision.calibration.temperature,
             "bias": self.decision.calibration.bias.tolist(),
@@ -42,7 +44,7 @@ class Target:
     @property
     def prior(self) -> Prior | None:
         """The label shares as they were estimated."""
-        return self.decision.estimate
+        return self.decision.estimate if self.decision is not None else None
 
 
 @dataclass
@@ -85,7 +87,7 @@ def find_answer(trials: Trials, small: Soups, targets: Sequence[str]) -> Answer:
     complete = [entry for entry in counted if entry.state == "complete"]
     members = [found for entry in complete if (found := trials.family.find(f"trial-{entry.number:04d}"))]
     judge, family = trials.judge, trials.family
-    choice = choose(small.candidates(members), judge, RULES[trials.plan.rule])
+    choice = choose(small.candidates(members), judge, trials.task.rule(trials.plan))
     final = small.member(choice.name, np.ones(len(judge), dtype=bool))
     if "soup" in final.facts:
         parts = _on_all(trials, [family.members[name] for name in final.facts["soup"]])
@@ -94,15 +96,15 @@ def find_answer(trials: Trials, small: Soups, targets: Sequence[str]) -> Answer:
         final.logits = trials.sets.logits(model, depth=final.depth)
     else:
         final = _on_all(trials, [final])[0]
-    view = trials.view(final)
-    scale = fit_temperature(final.logits[HOME], trials.home_labels)
-    fitted = view.shipped(judge, np.ones(len(judge), dtype=bool))
-    shipped = Calibration(scale * fitted.temperature, fitted.bias)
-    nested = nested_estimate(choice, members, trials, judge)
-    nested["steered"] = max(0, len(counted) - len(BASELINES) - len(trials.anchors) - trials.plan.startup)
+    task = trials.task
+    shipped = task.shipped(trials.view(final), judge, final.logits, trials.home)
+    nested = {"domains": list(judge.domains), "examples": len(judge), "folds": len(choice.picked)}
+    baselines = {name: trials.view(member) for name, member in zip(task.baselines, members, strict=False)}
+    nested |= {"picked": list(choice.picked), **task.worth(choice, baselines, judge)}
+    nested["steered"] = max(0, len(counted) - trials.first_draw - trials.plan.startup)
     answer = Answer(final, choice, shipped, nested)
     for name in targets:
-        answer.targets[name] = look_at(name, answer.as_shipped(), members, trials.home_labels, judge)
+        answer.targets[name] = task.look_at(name, answer.as_shipped(), members, trials.home, judge)
     return answer
 
 
@@ -120,33 +122,6 @@ def _on_all(trials: Trials, members: list[Member]) -> list[Member]:
         )
         return members
     return [trials.refit(member, trials.train_all) for member in members]
-
-
-def nested_estimate(choice: Choice, members: Sequence[Member], trials: Trials, judge: Judge) -> dict[str, Any]:
-    """Accuracy and log-loss on the judge domains by cross-fitting, and paired differences from the baselines.
-
-    Folds were scored by what the other folds chose: this is what choosing like this is worth on these domains, not what
-    the model will do on another.
-    """
-    correct = (choice.crossed.argmax(1) == judge.labels).astype(float)
-    losses = log_loss(choice.crossed, judge.labels)
-    accuracy = paired(correct, judge)
-    found: dict[str, Any] = {
-        "domains": list(judge.domains),
-        "examples": len(judge),
-        "folds": len(choice.picked),
-        "picked": list(choice.picked),
-        "accuracy": accuracy.as_json(),
-        "log_loss": paired(losses, judge).value,
-        "versus": {},
-    }
-    for name, member in zip(BASELINES, members, strict=False):
-        view = trials.view(member)
-        found["versus"][name] = {
-            "accuracy": paired(correct - (view.logits.argmax(1) == judge.labels), judge).as_json(),
-            "log_loss": paired(losses - log_loss(view.logits, judge.labels), judge).as_json(),
-        }
-    return found
 
 
 def look_at(name: str, final: Member, members: Sequence[Member], home_labels: np.ndarray, judge: Judge) -> Target:

@@ -24,8 +24,10 @@ AUTOFT = (
 #: (SMART), label noise (ELR), easy examples (focal), self-distillation (PS-KD); flatness (SAM) and sign updates (Lion);
 #: the weights that may move (LoRA, Mixout, half fine-tuning). Chosen by what they are for, not by how they did here.
 WIDE = (*AUTOFT, "smart", "elr", "focal", "ps_kd", "sam", "lion", "lora", "mixout", "hft")
+#: For embeddings: pairs, what holds the weights or the features at their start, what spreads features, flatness.
+EMBEDDING = ("infonce", "l1_zero", "l2_zero", "l1_start", "l2_start", "ldifs")
 #: Banks that have a name.
-BANKS = {"autoft": AUTOFT, "wide": WIDE}
+BANKS = {"autoft": AUTOFT, "wide": WIDE, "embedding": EMBEDDING}
 #: What a bank may hold, in the order in which an unqualified name is looked up.
 KINDS = ("objective", "optimizer", "selection", "reducer")
 
@@ -65,8 +67,8 @@ class Bank:
 
     @property
     def switched(self) -> frozenset[str]:
-        """Objectives that a draw may leave out: those beyond AutoFT's. A weight near 0 would still cost their passes."""
-        return frozenset(self.objectives) - frozenset(AUTOFT)
+        """Objectives that a draw may leave out: those beyond AutoFT's and an embedding's. A weight near 0 would still cost their passes."""
+        return frozenset(self.objectives) - frozenset(AUTOFT) - frozenset(EMBEDDING)
 
     @property
     def conditional(self) -> bool:

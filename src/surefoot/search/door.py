@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,12 +81,15 @@ def hold_out(train: Examples, validation: Examples | None, plan: Plan) -> tuple[
     return train.take(np.sort(order[size:])), replace(held, source=f"{train.source} (held out)")
 
 
-def at_most(examples: Examples, most: int, rng: np.random.Generator) -> Examples:
+def at_most(examples: Any, most: int, rng: np.random.Generator) -> Any:
+    """So many examples at most (of anything with `take`), in their order."""
     return examples if len(examples) <= most else examples.take(np.sort(rng.permutation(len(examples))[:most]))
 
 
-def _all_of(examples: Examples) -> str:
+def _all_of(examples: Any) -> str:
     """A hash of inputs, labels and every column that training or folds depend on."""
+    if not isinstance(examples, Examples):
+        return str(examples.fingerprint())
     columns = [
         None if column is None else np.asarray(column).tolist()
         for column in (examples.weight, examples.group, examples.document, examples.label_texts)
@@ -97,9 +101,9 @@ def identity_of(
     model: Model,
     plan: Plan,
     train: Examples,
-    validation: Examples,
-    judge: Mapping[str, Examples],
-    unlabelled: Mapping[str, Examples],
+    validation: Any,
+    judge: Mapping[str, Any],
+    unlabelled: Mapping[str, Any],
     *,
     threads: int,
 ) -> dict[str, str]:

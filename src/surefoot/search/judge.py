@@ -34,19 +34,26 @@ class Judge:
     @classmethod
     def of(cls, sets: Mapping[str, Examples], *, folds: int = FOLDS, seed: int = 0) -> Judge:
         """From labelled sets by domain. Documents are dealt out to the folds at random, the largest first."""
+        parts = {name: (np.asarray(each.labels), each.document) for name, each in sets.items()}
+        return cls.dealt(parts, folds=folds, seed=seed)
+
+    @classmethod
+    def dealt(
+        cls, parts: Mapping[str, tuple[np.ndarray, np.ndarray | None]], *, folds: int = FOLDS, seed: int = 0
+    ) -> Judge:
+        """From (labels (N,), documents (N,) or None) by domain."""
         rng = np.random.default_rng([seed, 77])
         labels, domain, cluster, fold = [], [], [], []
-        for number, examples in enumerate(sets.values()):
-            assert examples.labels is not None
-            names = examples.document if examples.document is not None else np.arange(len(examples))
+        for number, (values, documents) in enumerate(parts.values()):
+            names = documents if documents is not None else np.arange(len(values))
             _, which = np.unique(names, return_inverse=True)
             if which.max() + 1 < folds:  # too few documents to hold some out: their examples stand alone
-                which = np.arange(len(examples))
-            labels.append(examples.labels)
-            domain.append(np.full(len(examples), number))
+                which = np.arange(len(values))
+            labels.append(values)
+            domain.append(np.full(len(values), number))
             cluster.append(which + sum(len(each) for each in labels[:-1]))
             fold.append(_deal(which, folds, rng))
-        return cls(tuple(sets), *(np.concatenate(each) for each in (labels, domain, cluster, fold)))
+        return cls(tuple(parts), *(np.concatenate(each) for each in (labels, domain, cluster, fold)))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -73,6 +80,10 @@ class View:
         away = judge.logits(logits).astype(np.float64) / temperature
         return cls(away, float(log_loss(scaled, home_labels).mean()), scaled, home_labels)
 
+    def held_out(self, judge: Judge, own: np.ndarray) -> np.ndarray:
+        """Logits of the judge's examples `own` as they would be shipped by the others and home."""
+        return np.asarray(self.shipped(judge, ~own)(self.logits[own]))
+
     def shipped(self, judge: Judge, mask: np.ndarray) -> Calibration:
         """The calibration to ship, by home's examples and those of the judge that the mask leaves."""
         if self.home is None or self.home_labels is None:
@@ -90,8 +101,8 @@ def shares_of(labels: np.ndarray, classes: int) -> np.ndarray:
     return np.asarray(counts / counts.sum())
 
 
-#: From a candidate's view and the part of the judge to look at, a figure of merit; lower is better.
-Rule = Callable[[View, Judge, np.ndarray], float]
+#: From a candidate's view (the task's own) and the part of the judge to look at, a figure of merit; lower is better.
+Rule = Callable[[Any, Judge, np.ndarray], float]
 
 
 def log_loss(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -152,7 +163,7 @@ class Choice:
     """The candidate chosen on the whole judge, and what choosing costs.
 
     `scores`: of all candidates, by name. `picked`: for each fold, the candidate that the other folds choose.
-    `crossed`: (J, C) logits as they would be shipped, each example's from the candidate that was chosen without it.
+    `crossed`: what a view's `held_out` says of each of the J examples, by the candidate that was chosen without it.
     """
 
     name: str
@@ -163,7 +174,7 @@ class Choice:
 
 #: From the part of the judge that may be looked at, a candidate's view and its key. Single members ignore the mask; a
 #: soup of the best k is another soup when another part of the judge says which are best.
-Candidate = Callable[[np.ndarray], View]
+Candidate = Callable[[np.ndarray], Any]
 
 
 def choose(candidates: Mapping[str, Candidate], judge: Judge, rule: Rule) -> Choice:
@@ -178,15 +189,16 @@ def choose(candidates: Mapping[str, Candidate], judge: Judge, rule: Rule) -> Cho
         own = judge.fold == fold
         chosen, _, view = _lowest(candidates, judge, rule, ~own)
         picked.append(chosen)
-        crossed = np.empty_like(view.logits) if crossed is None else crossed
-        crossed[own] = view.shipped(judge, ~own)(view.logits[own])
+        rows = view.held_out(judge, own)
+        crossed = np.empty((len(judge), *rows.shape[1:]), dtype=rows.dtype) if crossed is None else crossed
+        crossed[own] = rows
     assert crossed is not None
     return Choice(name, scores, tuple(picked), crossed)
 
 
 def _lowest(
     candidates: Mapping[str, Candidate], judge: Judge, rule: Rule, mask: np.ndarray
-) -> tuple[str, dict[str, float], View]:
+) -> tuple[str, dict[str, float], Any]:
     views = {name: candidate(mask) for name, candidate in candidates.items()}
     scores = {name: rule(view, judge, mask) for name, view in views.items()}
     best = min(scores, key=scores.__getitem__)

@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from surefoot.assess.metrics import Metrics
 from surefoot.data.examples import Examples
 from surefoot.environment import environment
 from surefoot.files import write_json, write_text
 from surefoot.models.model import Model
-from surefoot.models.predict import Prediction
 from surefoot.models.save import save
-from surefoot.search.answer import Answer, look_at
-from surefoot.search.estimate import write_labels
+from surefoot.search.answer import Answer
 from surefoot.search.family import Member
 from surefoot.search.journal import Entry
 from surefoot.search.plan import Plan
+from surefoot.search.task import task_of
 from surefoot.tune.folder import MARK, VERSION, add_metrics, add_predictions, claim
 from surefoot.tune.recipe import Recipe
 
@@ -74,7 +72,7 @@ class Keeper:
         save(model, self.folder / "model")
         trials = search.trials
         seen = {
-            name: look_at(key, member, [member], trials.home_labels, trials.judge).forecast.as_json()
+            name: trials.task.look_at(key, member, [member], trials.home, trials.judge).forecast.as_json()
             for key, name in search.targets.items()
         }
         facts = {"trial": entry.number, "score": entry.value, "forecasts": seen}
@@ -90,8 +88,8 @@ class Keeper:
         identity: Mapping[str, str],
         train: Examples,
         plan: Plan,
-        home_labels: np.ndarray,
-        judge: Mapping[str, Examples],
+        home: Any,
+        judge: Mapping[str, Any],
         base: str,
         leaderboard: list[dict[str, Any]],
     ) -> None:
@@ -106,18 +104,18 @@ class Keeper:
         write_text(self.folder / "plan.yaml", _yaml(plan))
         write_json(self.folder / "environment.json", environment() | {"seed": plan.seed})
         self._base = base
-        logits = answer.as_shipped().logits
-        labels = {name: each.labels for name, each in judge.items() if each.labels is not None}
-        write_labels(self.folder, home_labels, labels, logits)
+        task_of(plan.task).write(self.folder, home, judge, answer)
         self.write({"answer": answer.as_json(), "leaderboard": leaderboard})
         mark = {"version": VERSION, "complete": True, "identity": dict(identity), "train": train.source}
         write_json(self.folder / MARK, mark | {"examples": len(train), "seed": plan.seed, "history": {}})
 
-    def add(self, name: str, prediction: Prediction, examples: Examples, metrics: Metrics) -> None:
-        """A test set's logits and metrics."""
-        if self.folder is not None and examples.labels is not None:
-            add_predictions(self.folder, {name: (prediction, examples.labels)})
-            add_metrics(self.folder, {name: metrics})
+    def add(self, name: str, prediction: Any, labels: np.ndarray | None, metrics: Any) -> None:
+        """A test set's metrics and, of a classifier, logits."""
+        if self.folder is None:
+            return
+        if labels is not None:
+            add_predictions(self.folder, {name: (prediction, labels)})
+        add_metrics(self.folder, {name: metrics})
 
     def write(self, facts: Mapping[str, Any]) -> None:
         """Everything that was found, with the test sets and the time it took."""

@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from surefoot.errors import RecipeError, first_problem
+from surefoot.errors import RecipeError, first_problem, nearest
 from surefoot.registry import get
-from surefoot.search.bank import AUTOFT, Bank
+from surefoot.search.bank import AUTOFT, EMBEDDING, Bank
 from surefoot.search.journal import Pruner
-from surefoot.search.judge import RULES
+from surefoot.search.task import task_of
 from surefoot.tune.recipes import read_yaml
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
@@ -34,10 +34,23 @@ def seconds(value: Any) -> Any:
     return float(found[1]) * _UNITS[found[2]]
 
 
+#: What is usual for an embedding and not for a classifier.
+USUAL: dict[str, dict[str, Any]] = {
+    "embedding": {
+        "bank": EMBEDDING,
+        "starts": ("contrastive",),
+        "anchors": (),
+        "baseline_layers": None,
+        "epochs": 1,
+    }
+}
+
+
 class Plan(BaseModel):
     """How a search goes about it.
 
-    trials: how many, the three baselines included; the same number and seed give the same bytes. time_limit: seconds
+    task: `classification`, or `embedding`: then `bank`, `starts`, `anchors`, `baseline_layers` and `epochs` have other
+    defaults (`USUAL`). trials: how many, the three baselines included; the same number and seed give the same bytes. time_limit: seconds
     after which the answer is given instead; an answer, not bytes. With neither, 20 trials.
     bank: methods that draws are made of, by name, of any kind (see `search/bank.py`): objectives are weighed, of
     optimizers, selections and reducers a draw takes one; `autoft` (the default) and `wide` name whole banks.
@@ -60,6 +73,7 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    task: Literal["classification", "embedding"] = "classification"
     trials: int | None = Field(default=None, ge=3, le=100_000)
     time_limit: Annotated[float | None, BeforeValidator(seconds)] = Field(default=None, gt=0)
     bank: tuple[str, ...] = AUTOFT
@@ -73,7 +87,9 @@ class Plan(BaseModel):
     max_length: int | None = Field(default=None, ge=4)
     trial_examples: int = Field(default=10_000, ge=1)
     batch: int = Field(default=1, ge=1, le=10_000)
-    rule: Literal["mean_log_loss", "worst_domain", "mean_and_spread", "threshold_free", "with_home"] = "with_home"
+    rule: Literal["mean_log_loss", "worst_domain", "mean_and_spread", "threshold_free", "with_home", "mean_metric"] = (
+        "with_home"
+    )
     startup: int = Field(default=16, ge=0)
     pruner: Pruner = "median"
     per_layer: bool = False
@@ -81,8 +97,9 @@ class Plan(BaseModel):
     seed: int = Field(default=0, ge=0)
 
     def __init__(self, **fields: Any) -> None:
+        own = USUAL.get(fields.get("task", "classification"), {}) if isinstance(fields.get("task", ""), str) else {}
         try:
-            super().__init__(**fields)
+            super().__init__(**{**own, **fields})
         except ValidationError as error:
             raise RecipeError(first_problem(error, "search option", Plan.model_fields)) from error
 
@@ -95,14 +112,16 @@ class Plan(BaseModel):
             raise RecipeError("`starts` is empty: name at least one recipe to start from, such as fine_tune")
         if not 0 <= self.layers[0] <= self.layers[1]:
             raise RecipeError(f"`layers` is {self.layers}: give the fewest and the most top layers, such as [2, 4]")
-        assert self.rule in RULES
+        rules = task_of(self.task).rules
+        if self.rule not in rules:
+            raise RecipeError(f"`rule` is {self.rule}, which no {self.task} is judged by: {nearest(self.rule, rules)}")
         return self
 
     @property
     def identity(self) -> dict[str, Any]:
         """What makes two plans the same search; what is left as it usually is does not count, so that what was begun
         before there was such an option goes on."""
-        usual = {"batch": 1, "pruner": "median", "per_layer": False, "warm_start": ()}
+        usual = {"task": "classification", "batch": 1, "pruner": "median", "per_layer": False, "warm_start": ()}
         fields = self.model_dump(exclude={"trials", "time_limit", "seed"})
         return {name: value for name, value in fields.items() if name not in usual or value != usual[name]}
 

@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from surefoot.assess.evaluate import evaluate
 from surefoot.assess.metrics import Metrics, evaluate_logits
-from surefoot.data.check import check_training
 from surefoot.data.examples import Examples
 from surefoot.engine import Engine, open_engine
-from surefoot.errors import DataError, RecipeError
+from surefoot.errors import RecipeError
 from surefoot.models.load import load
 from surefoot.models.model import Model
 from surefoot.models.save import check_saveable
@@ -25,15 +23,15 @@ from surefoot.progress import Progress, Silent
 from surefoot.search.answer import Answer, find_answer
 from surefoot.search.bank import Bank
 from surefoot.search.clock import Clock
-from surefoot.search.door import at_most, check, hold_out, identity_of
+from surefoot.search.door import at_most, identity_of
 from surefoot.search.explain import explain
 from surefoot.search.family import Family, Member, model_with_classes
 from surefoot.search.journal import Entry, Ledger
-from surefoot.search.judge import RULES, Judge
 from surefoot.search.keep import Keeper
 from surefoot.search.plan import Plan
-from surefoot.search.sets import HOME, MOST, Sets
+from surefoot.search.sets import HOME, MOST
 from surefoot.search.soups import Soups
+from surefoot.search.task import task_of
 from surefoot.search.trials import Trials
 
 #: Seconds of a time limit that are kept for the answer, and the least.
@@ -44,13 +42,13 @@ RESERVE_SHARE, RESERVE_LEAST = 0.25, 10.0
 class Found:
     """What `tune` returns: the model, the answer's facts, the trials, metrics of the test sets, what to know.
 
-    `corrected`: metrics of test sets that are named like an unlabelled target, by the decision that fits the target.
+    `metrics`: by test set, `Metrics` of a classifier, `Score` of an embedding. `corrected`: metrics of test sets that are named like an unlabelled target, by the decision that fits the target.
     """
 
     model: Model
     answer: Answer
     trials: list[Entry]
-    metrics: dict[str, Metrics] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
     corrected: dict[str, Metrics] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     folder: Path | None = None
@@ -77,10 +75,10 @@ def tune(
     model: Model | str,
     train: Examples,
     *,
-    judge: Mapping[str, Examples],
-    unlabelled: Mapping[str, Examples] | None = None,
+    judge: Mapping[str, Any],
+    unlabelled: Mapping[str, Any] | None = None,
     validation: Examples | None = None,
-    tests: Mapping[str, Examples] | None = None,
+    tests: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     family: str | Path | None = None,
     plan: Plan | None = None,
@@ -97,7 +95,8 @@ def tune(
     each will do. unlabelled: samples of the domains to come, by domain. validation: held-out home examples, by default
     split off the training set. tests: scored in the end, never looked at before. out: the run folder; the same search
     in the same folder goes on where it was. family: a folder of members to share with other searches on the same
-    training set; by default that of the run. plan, or its fields as keywords: see `Plan`. engine, workers, address:
+    training set; by default that of the run. With `task="embedding"` train holds pairs, and the other sets are pairs (rated,
+    where they judge or test), or what `load_similarity` gives: see `search/embedding.py`. plan, or its fields as keywords: see `Plan`. engine, workers, address:
     where trials are trained, as many at a time as a batch of the plan has (see `surefoot.engine.open_engine`), or an
     engine that is open already; workers on other machines need `out`, or `family`, on storage that all share. The answer
     is the same wherever it was, for the same number of threads.
@@ -112,16 +111,14 @@ def tune(
         )
     progress = progress or Silent()
     start = load(model) if isinstance(model, str) else model
-    check_training(train)
-    if train.modality != start.processor.modality:
-        raise DataError(
-            f"{train.source} holds {train.modality} but `{start.name}` reads {start.processor.modality}: choose a model or data of the same kind"
-        )
-    notes = check(train, judge, unlabelled or {}, tests or {})
+    task = task_of(plan.task)
+    given = {"judge": judge, "unlabelled": unlabelled or {}, "tests": tests or {}}
+    train, held, named, notes = task.prepare(start, train, validation, given, plan)
     if out is not None:
         check_saveable(start)
-    judge = {name: each.with_classes(train.classes) for name, each in sorted(judge.items())}
-    train, validation = hold_out(train, validation, plan)
+    if task.name == "embedding" and start.classes:
+        start = model_with_classes(start, ())
+    judge, unlabelled, tests = named["judge"], named["unlabelled"], named["tests"]
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         opened = (
             engine
@@ -131,7 +128,7 @@ def tune(
         keeper = Keeper(
             Path(out) if out is not None else None, Path(scratch), Path(family) if family is not None else None
         )
-        identity = identity_of(start, plan, train, validation, judge, unlabelled or {}, threads=opened.threads)
+        identity = identity_of(start, plan, train, held, judge, unlabelled, threads=opened.threads)
         keeper.claim(identity)
         grouped = Bank.of(plan.bank).conditional
         with Ledger(
@@ -140,9 +137,7 @@ def tune(
             clock = Clock(plan.time_limit)
             if plan.time_limit is not None:
                 clock.reserve = min(max(RESERVE_LEAST, RESERVE_SHARE * plan.time_limit), plan.time_limit / 2)
-            searcher = _Search(
-                start, plan, train, validation, judge, unlabelled or {}, keeper, ledger, clock, opened, progress
-            )
+            searcher = _Search(start, plan, train, held, judge, unlabelled, keeper, ledger, clock, opened, progress)
             answer, entries = searcher.run(after)
             notes += searcher.notes
             model = searcher.model(answer)
@@ -153,25 +148,25 @@ def tune(
                 identity=identity,
                 train=train,
                 plan=plan,
-                home_labels=searcher.trials.home_labels,
+                home=searcher.trials.home,
                 judge=judge,
                 base=start.source or start.name,
                 leaderboard=_board(entries),
             )
     found = Found(model, answer, entries, notes=notes, folder=keeper.folder)
     predictions = {}
-    for name, examples in (tests or {}).items():
-        prediction, found.metrics[name] = evaluate(model, examples, progress=progress, label=name)
-        predictions[name] = prediction
-        labelled = examples.with_classes(model.classes)
-        keeper.add(name, prediction, labelled, found.metrics[name])
-        if name in answer.targets and labelled.labels is not None:
-            logits = answer.targets[name].decision(prediction.logits)
-            found.corrected[name] = evaluate_logits(logits, labelled.labels, clusters=labelled.document)
+    for name, examples in tests.items():
+        predictions[name], found.metrics[name] = task.evaluate(model, examples, progress=progress, label=name)
+        labels = examples.with_classes(model.classes).labels if task.reported else None
+        keeper.add(name, predictions[name], labels, found.metrics[name])
+        decision = answer.targets[name].decision if name in answer.targets else None
+        if decision is not None and labels is not None:
+            logits = decision(predictions[name].logits)
+            found.corrected[name] = evaluate_logits(logits, labels, clusters=examples.document)
     found.seconds = clock.elapsed
     keeper.write(found.as_json() | {"leaderboard": found.leaderboard()})
-    if keeper.folder is not None:
-        explain(searcher, answer, found.leaderboard(), tests or {}, predictions)
+    if keeper.folder is not None and task.reported:
+        explain(searcher, answer, found.leaderboard(), tests, predictions)
     return found
 
 
@@ -190,9 +185,9 @@ class _Search:
         model: Model,
         plan: Plan,
         train: Examples,
-        validation: Examples,
-        judge: Mapping[str, Examples],
-        unlabelled: Mapping[str, Examples],
+        validation: Any,
+        judge: Mapping[str, Any],
+        unlabelled: Mapping[str, Any],
         keeper: Keeper,
         ledger: Ledger,
         clock: Clock,
@@ -200,6 +195,7 @@ class _Search:
         progress: Progress,
     ) -> None:
         self.plan, self.keeper, self.notes = plan, keeper, list[str]()
+        task = task_of(plan.task)
         rng = np.random.default_rng([plan.seed, 5])
         few = {name: at_most(each, MOST, np.random.default_rng([plan.seed, 6])) for name, each in unlabelled.items()}
         self.targets = {f"unlabelled/{name}": name for name in few}
@@ -209,12 +205,12 @@ class _Search:
         if plan.max_length is not None and hasattr(self.family.model.processor, "max_length"):
             processor = self.family.model.processor
             processor.max_length = min(plan.max_length, processor.max_length)
-        seat = Judge.of(judge, seed=plan.seed)
+        seat = task.seat(judge, seed=plan.seed)
         self.trials = Trials(
             model,
             at_most(train, plan.trial_examples, rng),
             train,
-            Sets(everything, classes=train.classes, max_length=plan.max_length),
+            task.sets(everything, train=train, max_length=plan.max_length),
             seat,
             plan,
             ledger,
@@ -225,10 +221,11 @@ class _Search:
         )
         self.small = Soups(
             self.family,
-            Sets(labelled, classes=train.classes, max_length=plan.max_length),
+            task.sets(labelled, train=train, max_length=plan.max_length),
             seat,
-            RULES[plan.rule],
+            task.rule(plan),
             self.trials.view,
+            task.shares,
         )
 
     def run(self, after: Callable[[list[Entry], Clock], None]) -> tuple[Answer, list[Entry]]:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from surefoot.search.family import Family, Member
-from surefoot.search.judge import Candidate, Judge, Rule, View
-from surefoot.search.sets import Sets
+from surefoot.search.judge import Candidate, Judge, Rule
 from surefoot.search.trials import BASELINES
 
 #: Soups of so many of the best members of one start, and shares of the way from the start at which they are tried.
 #: In the study the best five did best; single members, however good on the judge, did worse on the unseen domain.
 SIZES = (3, 5)
-SHARES = (1.0, 0.75)
 
 
 #: What a mix is made of: names of members, and the share of the way from their start.
@@ -26,16 +25,18 @@ Parts = tuple[tuple[str, ...], float]
 class Soups:
     """Makes mixes of members and remembers them: many masks of the judge ask for the same one.
 
-    `sets`: home's held-out examples and the judge, all that a candidate is compared on.
+    `sets`: home's held-out examples and the judge, all that a candidate is compared on. `shares`: of the way from the
+    start at which soups are tried.
     """
 
     family: Family
-    sets: Sets
+    sets: Any
     judge: Judge
     rule: Rule
-    view: Callable[[Member], View]
+    view: Callable[[Member], Any]
+    shares: Sequence[float] = (1.0, 0.75)
     mixes: dict[Parts, Member] = field(default_factory=dict)
-    _views: dict[str, View] = field(default_factory=dict)
+    _views: dict[str, Any] = field(default_factory=dict)
     _scores: dict[tuple[str, bytes], float] = field(default_factory=dict)
     _parts: dict[str, Callable[[np.ndarray], Parts]] = field(default_factory=dict)
 
@@ -50,7 +51,7 @@ class Soups:
         drawn = members[len(BASELINES) :]
         for start in dict.fromkeys(member.start for member in drawn):
             kin = [member for member in drawn if member.start == start]
-            for share in SHARES:
+            for share in self.shares:
                 for size in sorted({min(size, len(kin)) for size in SIZES}):
                     name = f"best {size} of {start}" + (f" at {share:g}" if share < 1.0 else "")
                     self._add(found, name, kin, size, share)
@@ -96,7 +97,7 @@ class Soups:
             )
         return self.mixes[key]
 
-    def _seen(self, member: Member) -> View:
+    def _seen(self, member: Member) -> Any:
         if member.name not in self._views:
             self._views[member.name] = self.view(member)
         return self._views[member.name]

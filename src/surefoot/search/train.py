@@ -17,9 +17,9 @@ from surefoot.models.model import Model
 from surefoot.progress import Progress, Silent
 from surefoot.search.family import Family, Member, model_with_classes
 from surefoot.search.journal import REDUCTION, Asked, Pruner
-from surefoot.search.judge import RULES, Judge, View
+from surefoot.search.judge import Judge
 from surefoot.search.plan import Plan
-from surefoot.search.sets import HOME, Sets
+from surefoot.search.task import task_of
 from surefoot.tune.fit import Fit
 from surefoot.tune.identity import model_hash
 from surefoot.tune.recipe import Recipe
@@ -109,7 +109,7 @@ class Trainer:
 
     model: Model
     train: Examples
-    sets: Sets
+    sets: Any
     judge: Judge
     plan: Plan
     family: Family
@@ -120,9 +120,9 @@ class Trainer:
         self.origin = f"{self.train.fingerprint()[:16]}-{self.plan.seed}-{model_hash(self.model)[:16]}"
         #: Whose verdict reports to the pruner are.
         self.seat = "-".join(self.sets.prints[name] for name in self.judge.domains)
-        labels = self.sets.named[HOME].labels
-        assert labels is not None
-        self.home_labels: np.ndarray = labels
+        self.task = task_of(self.plan.task)
+        #: What home's held-out examples know, as the task compares with it.
+        self.home: Any = self.task.home(self.sets)
 
     def __getstate__(self) -> dict[str, Any]:
         """For a worker: without the family's weights, which the model has, and without the screen."""
@@ -152,13 +152,13 @@ class Trainer:
             why["failed"] = str(error)
         return Trained(time.monotonic() - began, start[0] if start else None, tuple(reports), **why)
 
-    def view(self, logits: Mapping[str, np.ndarray]) -> View:
+    def view(self, logits: Mapping[str, np.ndarray]) -> Any:
         """What rules see of a model."""
-        return View.of(self.judge, logits, HOME, self.home_labels)
+        return self.task.view(self.judge, logits, self.home)
 
     def score(self, logits: Mapping[str, np.ndarray]) -> float:
         """The rule's figure of merit on the whole judge; lower is better."""
-        return RULES[self.plan.rule](self.view(logits), self.judge, np.ones(len(self.judge), dtype=bool))
+        return self.task.rule(self.plan)(self.view(logits), self.judge, np.ones(len(self.judge), dtype=bool))
 
     def refit(self, member: Member, train: Examples) -> Member:
         """The member's recipe trained on other examples (all of them, where trials saw a part); not kept in the family."""

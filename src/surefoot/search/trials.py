@@ -22,16 +22,17 @@ from surefoot.search.bank import Bank
 from surefoot.search.clock import Clock
 from surefoot.search.family import Family, Member
 from surefoot.search.journal import Asked, Entry, Ledger
-from surefoot.search.judge import Judge, View
+from surefoot.search.judge import Judge
 from surefoot.search.plan import Plan
-from surefoot.search.sets import Sets
 from surefoot.search.space import propose
 from surefoot.search.train import Job, Trained, Trainer
 from surefoot.search.warm import fitting
 from surefoot.tune.recipe import Recipe
 
-#: Always the first trials.
+#: A classifier's first trials; every task has three.
 BASELINES = ("linear_probe", "lp_ft", "wise_ft")
+#: Which of the baselines trains and which lies on its way back.
+TRAINED, INTERPOLATED = 1, 2
 #: After so many failures in a row there is something wrong that another draw does not mend.
 HOPELESS = 10
 
@@ -55,7 +56,7 @@ class Trials:
     model: Model
     train: Examples
     train_all: Examples
-    sets: Sets
+    sets: Any
     judge: Judge
     plan: Plan
     ledger: Ledger
@@ -69,7 +70,7 @@ class Trials:
     def __post_init__(self) -> None:
         plan = self.plan
         self.trainer = Trainer(self.model, self.train, self.sets, self.judge, plan, self.family, self.progress)
-        self.home_labels = self.trainer.home_labels
+        self.task, self.home = self.trainer.task, self.trainer.home
         reads = self.model.processor.modality == "text"
         self.bank = Bank.of(plan.bank).suited(text=reads, groups=self.train.group is not None)
         deep = len(self.model.layers)
@@ -141,7 +142,7 @@ class Trials:
                     return False
                 number = waiting.popleft()
                 self._tell(drafts[number], result)
-                if number in (1, *range(len(BASELINES), number + 1)):  # LP-FT stands for the first draw
+                if number in (TRAINED, *range(len(BASELINES), number + 1)):  # it stands for the first draw
                     durations.append(result.seconds)
                 self.after(self.ledger.done[-1], self.family.find(name))
         return True
@@ -164,8 +165,9 @@ class Trials:
         warm = self.warm[number - self.first_draw :][:1] if drawn else []
         asked = self.ledger.ask(number, seen=begin, fixed=warm[0] if warm else None)
         if number < len(BASELINES):
-            name, start, recipe = BASELINES[number], "lp_ft", self.baseline(BASELINES[number])
-            if name == "wise_ft":
+            name, start = self.task.baselines[number], self.task.baselines[1]
+            recipe = self.baseline(name)
+            if number == INTERPOLATED:
                 return Draft(asked)
         elif not drawn:
             name = start = list(self.anchors)[number - len(BASELINES)]
@@ -208,7 +210,7 @@ class Trials:
             self.ledger.fail(asked, reason)
             return
         name = _name(asked.number)
-        member = self._wise_ft(name) if asked.number == BASELINES.index("wise_ft") else self.family.find(name)
+        member = self._wise_ft(name) if asked.number == INTERPOLATED else self.family.find(name)
         if member is None:
             raise RunError(
                 f"{self.family.folder}: {name}, which a worker trained, is not there: give a folder for the run on storage that all workers share"
@@ -227,7 +229,7 @@ class Trials:
         seconds = result.seconds + time.monotonic() - began
         self.ledger.tell(asked, value, attrs={"seconds": round(seconds, 3), **member.facts})
 
-    def view(self, member: Member) -> View:
+    def view(self, member: Member) -> Any:
         """What rules see of a member."""
         return self.trainer.view(member.logits)
 
@@ -240,7 +242,7 @@ class Trials:
     def baseline(self, name: str) -> Recipe:
         """A baseline's recipe, training as many layers as the plan says."""
         recipe = self._base(name)
-        return recipe if name == "linear_probe" else self._on(self.plan.baseline_layers, recipe)
+        return recipe if name == self.task.baselines[0] else self._on(self.plan.baseline_layers, recipe)
 
     def _on(self, layers: int | None, recipe: Recipe) -> Recipe:
         """The recipe on so many top layers; None, or a model without layers, leaves it as it is."""
@@ -250,7 +252,7 @@ class Trials:
 
     def _base(self, name: str) -> Recipe:
         own: dict[str, Any] = {"batch_size": self.plan.batch_size, "max_length": self.plan.max_length}
-        if name != "linear_probe":
+        if name != self.task.baselines[0]:
             own["epochs"] = self.plan.epochs
         return Recipe.named(name, **own)
 
@@ -259,15 +261,15 @@ class Trials:
         return start != "flyp" or self.model.processor.modality == "text"
 
     def _wise_ft(self, name: str) -> Member:
-        """LP-FT on the way back to its start: nothing to train."""
-        tuned = self.family.find(_name(BASELINES.index("lp_ft")))
+        """What was plainly trained on the way back to its start: nothing to train."""
+        tuned = self.family.find(_name(TRAINED))
         assert tuned is not None
-        recipe = self.baseline("wise_ft")
+        recipe = self.baseline(self.task.baselines[INTERPOLATED])
         share = float(recipe.after[0]["alpha"])
         weights = self.family.mix([tuned], share=share)
         model = self.family.build(weights, normalize=tuned.normalize)
         logits = self.sets.logits(model, depth=tuned.depth)
-        facts = {"name": "wise_ft", "start": tuned.start, "share": share, "recipe": recipe.model_dump()}
+        facts = {"name": recipe.name, "start": tuned.start, "share": share, "recipe": recipe.model_dump()}
         return self.family.add(Member(name, tuned.start, tuned.depth, tuned.normalize, logits, weights, facts))
 
     # --- what there is already

@@ -88,7 +88,7 @@ def check_run(folder: Path) -> None:
         raise RunError(f"{folder}: no complete run there: give the same command again, which resumes it")
 
 
-def add_metrics(folder: Path, metrics: Mapping[str, Metrics]) -> None:
+def add_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
     """Add to metrics.json; a set of the same name is replaced, others stay."""
     path = folder / "metrics.json"
     known = json.loads(path.read_text("utf8")) if path.exists() else {}

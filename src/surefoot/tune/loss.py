@@ -24,12 +24,13 @@ class Loss(nn.Module):
 
     def __init__(self, objectives: Mapping[str, Objective], weights: Mapping[str, float], reducer: Reducer) -> None:
         super().__init__()
-        #: by name, kept beside the ModuleDict that registers their parameters and buffers
+        #: by name, kept beside the list that registers their parameters and buffers (a ModuleDict refuses some names)
         self.terms = dict(objectives)
-        self.objectives = nn.ModuleDict(objectives)
+        self.objectives = nn.ModuleList(objectives.values())
         self.weights = dict(weights)
         self.reducer = reducer
         self.reducer_name = type(reducer).__name__
+        self.probes = True
         self.needs = needs_of(objectives.values()) | reducer.needs
         self.on_weights = [
             (each, self.weights[name]) for name, each in objectives.items() if isinstance(each, WeightObjective)
@@ -45,6 +46,8 @@ class Loss(nn.Module):
         objectives = {name: build_objective(name, spec) for name, spec in specs.items()}
         weights = {name: float(spec["weight"]) for name, spec in specs.items()}
         loss = cls(objectives, weights, build("reducer", recipe.reducer))
+        if recipe.epochs == 0:  # what is not trained may still be no classifier
+            loss.probes = any(build_objective(name, spec).reads_labels for name, spec in recipe.objectives.items())
         loss.reducer_name = recipe.reducer["name"]
         return loss
 
@@ -55,8 +58,8 @@ class Loss(nn.Module):
 
     @property
     def reads_labels(self) -> bool:
-        """Whether an objective reads labels or logits; without any, it is the head that is trained, as a probe."""
-        return not self.terms or any(term.reads_labels for term in self.terms.values())
+        """Whether an objective reads labels or logits; where nothing is trained, whether the recipe's would."""
+        return any(term.reads_labels for term in self.terms.values()) if self.terms else self.probes
 
     def check(self, train: Examples) -> None:
         """Raises RecipeError or DataError, in one sentence, for what the objectives read and the data do not have."""

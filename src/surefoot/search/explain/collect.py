@@ -73,7 +73,7 @@ def explain(
     if baselines["linear_probe"] is not None:
         why["changes"] = flipped(everything, "linear_probe")
     why["path"] = path(
-        family, answer.member, held, everything, searcher.plan.max_length, judge, HOME, trials.home_labels
+        family, answer.member, held, everything, searcher.plan.max_length, judge, HOME, trials.home
     )
     why["lines"] = _lines(answer, trials, searcher.targets, sampled)
     why["members"] = _members(answer, trials)
@@ -171,7 +171,7 @@ def _lines(answer: Answer, trials: Any, targets: Mapping[str, str], sampled: Seq
         labels = (
             trials.judge.labels[trials.judge.domain == trials.judge.domains.index(key)] if kind == "judge" else None
         )
-        seen = line(home, away, trials.home_labels, labels)
+        seen = line(home, away, trials.home, labels)
         if seen is not None:
             found[f"{kind}/{name}"] = {"name": name, "kind": kind, **seen}
     for each in sampled:
@@ -194,7 +194,7 @@ def _members(answer: Answer, trials: Any) -> list[dict[str, Any]]:
             name: round(float(right[trials.judge.domain == number].mean()), 4)
             for number, name in enumerate(trials.judge.domains)
         }
-        home = float((shipped(view.home).argmax(1) == trials.home_labels).mean())
+        home = float((shipped(view.home).argmax(1) == trials.home).mean())
         what = answer.choice.name if member is answer.member and len(parts) > 1 else member.name
         found.append({"name": what, "score": rule(view, trials.judge, everything), "home": home, "judge": domains})
     return found
