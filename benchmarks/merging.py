@@ -2,11 +2,13 @@
 
     python benchmarks/merging.py --store FOLDER [--sizes small large memory] [--rounds 3]
 
-small: eight checkpoints of MiniLM's size; large: two synthetic ones of 2 GB; memory: eight of 2 GB, peak memory only.
-Every arm is a process of its own, in turn, over the same files, read once before, so that all find them in the page
-cache. A merge's time is that of the work alone, without starting Python and importing; peak memory is the whole
-process's. "copying" reads every input and writes as many bytes as the output has, through one buffer; nobody syncs but
-surefoot, which by its rule waits for the disk before the rename: it is timed with and without.
+small: eight checkpoints of MiniLM's size; large: two synthetic ones of 2 GB; memory: eight of 2 GB, peak memory only,
+which are the large ones under several names (hard links: each is mapped and counted for itself). Every arm is a process
+of its own, in turn, over the same files, read once before, so that all find them in the page cache. A merge's time is
+that of the work alone, without starting Python and importing; peak memory is the whole process's. "copying" reads every
+input and writes as many bytes as the output has, through one buffer; nobody syncs but surefoot, which by its rule waits
+for the disk before the rename: it is timed with and without. Ratios are medians over the rounds, each within its round,
+with the smallest and the largest; `processor` are ratios of processor time, which other work on the machine moves less.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +95,9 @@ SUREFOOT = """
     if sys.argv[3] == "unsynced":
         import surefoot.files
         surefoot.files._sync = lambda path: None
-    began = time.perf_counter()
+    BEGIN
     merging.merge_config(sys.argv[1], out=sys.argv[2])
-    print("seconds", time.perf_counter() - began, *[each.split()[1] for each in open("/proc/self/status") if "VmHWM" in each])
+    REPORT
 """
 MERGEKIT = """
     import sys, time
@@ -104,16 +107,16 @@ MERGEKIT = """
     from mergekit.options import MergeOptions
     options = MergeOptions(quiet=True, write_model_card=False, copy_tokenizer=False, device="cpu")
     config = MergeConfiguration.model_validate(yaml.safe_load(open(sys.argv[1])))
-    began = time.perf_counter()
+    BEGIN
     run_merge(config, sys.argv[2], options)
-    print("seconds", time.perf_counter() - began, *[each.split()[1] for each in open("/proc/self/status") if "VmHWM" in each])
+    REPORT
 """
 COPYING = """
     import json, os, sys, time
     inputs, out, size = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     buffer = memoryview(bytearray(1 << 22))
     os.makedirs(out)
-    began = time.perf_counter()
+    BEGIN
     for path in inputs:
         with open(path, "rb", buffering=0) as file:
             while file.readinto(buffer):
@@ -121,34 +124,68 @@ COPYING = """
     with open(os.path.join(out, "copy"), "wb", buffering=0) as file:
         for _ in range(size >> 22):
             file.write(buffer)
-    print("seconds", time.perf_counter() - began, *[each.split()[1] for each in open("/proc/self/status") if "VmHWM" in each])
+    REPORT
 """
+#: What every arm begins with, and says in the end.
+BEGIN = "began, worked = time.perf_counter(), time.process_time()"
+REPORT = """print("seconds", time.perf_counter() - began, time.process_time() - worked, *[each.split()[1] for each in open("/proc/self/status") if "VmHWM" in each])"""
 
 
-def arm(code: str, out: Path, *argv: str) -> tuple[float, int]:
-    """Seconds and bytes of peak memory of a process of its own; what it wrote is removed."""
+@dataclass(frozen=True)
+class Ran:
+    """Seconds by the clock and of processor time, and bytes of peak memory."""
+
+    seconds: float
+    processor: float
+    memory: int
+
+
+def arm(code: str, out: Path, *argv: str) -> Ran:
+    """One run in a process of its own; what it wrote is removed."""
     shutil.rmtree(out, ignore_errors=True)
-    command = [sys.executable, "-c", textwrap.dedent(code), argv[0], str(out), *argv[1:]]
+    command = [
+        sys.executable,
+        "-c",
+        textwrap.dedent(code).replace("BEGIN", BEGIN).replace("REPORT", REPORT),
+        argv[0],
+        str(out),
+        *argv[1:],
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     shutil.rmtree(out, ignore_errors=True)
     if done.returncode:
         raise SystemExit(done.stderr[-2000:])
     last = done.stdout.strip().splitlines()[-1].split()
-    return float(last[1]), 1024 * int(last[2])  # kB; what the process held itself, not what it was forked from
+    # memory in kB; what the process held itself, not what it was forked from
+    return Ran(float(last[1]), float(last[2]), 1024 * int(last[3]))
+
+
+def checkpoints(size: str, store: Path) -> tuple[Path, list[Path]]:
+    """The base and the tuned models, made where they are not there."""
+    facts = dict(SIZES[size])
+    count = facts.pop("count")
+    made = SIZES["large"]["count"] if size == "memory" else count
+    need = (made + 2) * (2.2 * GB if size != "small" else 0.15 * GB)
+    place = store / ("small" if size == "small" else "large")
+    place.mkdir(exist_ok=True)
+    if not place.joinpath(f"m{made}").is_dir() and shutil.disk_usage(store).free < need:
+        raise SystemExit(f"{store}: {need / GB:.0f} GB are needed; choose another --store")
+    base, *models = [make_llama(place / f"m{number}", **facts, seed=number) for number in range(made + 1)]
+    for number in range(made + 1, count + 1):
+        link = place / f"m{number}"
+        if not link.is_dir():
+            shutil.copytree(models[number % made], link, copy_function=os.link)
+        models.append(link)
+    return base, models
 
 
 def measure(size: str, store: Path, rounds: int) -> dict[str, Any]:
     """All arms of one size, in turn."""
-    facts = dict(SIZES[size])
-    count = facts.pop("count")
-    need = (count + 2) * (2.2 * GB if size != "small" else 0.15 * GB)
-    if shutil.disk_usage(store).free < need:
-        raise SystemExit(f"{store}: {need / GB:.0f} GB are needed; choose another --store")
-    place = store / ("small" if size == "small" else "large")
-    place.mkdir(exist_ok=True)
-    base, *models = [make_llama(place / f"m{number}", **facts, seed=number) for number in range(count + 1)]
+    base, models = checkpoints(size, store)
+    rounds = rounds if size != "memory" else 1
     written = (base / "model.safetensors").stat().st_size
-    found: dict[str, Any] = {"checkpoints": count, "bytes_each": written, "methods": {}}
+    facts: dict[str, Any] = {"checkpoints": len(models), "bytes_each": written, "rounds": rounds}
+    found: dict[str, Any] = facts | {"methods": {}}
     for method in METHODS if size != "memory" else ("linear", "task_arithmetic", "ties"):
         path = store / f"{method}.yaml"
         config = config_of(method, base, models)
@@ -157,28 +194,36 @@ def measure(size: str, store: Path, rounds: int) -> dict[str, Any]:
             {each["model"] for each in config["models"]} | {config.get("base_model", config["models"][0]["model"])}
         )
         inputs = [f"{each}/model.safetensors" for each in used]
-        times: dict[str, list[tuple[float, int]]] = {}
-        for _ in range(rounds if size != "memory" else 1):
-            copied = arm(COPYING, store / "out", json.dumps(inputs), str(written))
-            times.setdefault("copying", []).append(copied)
-            times.setdefault("surefoot", []).append(arm(SUREFOOT, store / "out", str(path), "synced"))
-            times.setdefault("surefoot_unsynced", []).append(arm(SUREFOOT, store / "out", str(path), "unsynced"))
+        runs: dict[str, list[Ran]] = {}
+        for _ in range(rounds):
+            runs.setdefault("surefoot_unsynced", []).append(arm(SUREFOOT, store / "out", str(path), "unsynced"))
             if size != "memory":
-                times.setdefault("mergekit", []).append(arm(MERGEKIT, store / "out", str(path)))
-        seconds = {name: statistics.median(each[0] for each in runs) for name, runs in times.items()}
-        largest = facts["vocabulary"] * facts["hidden"] * 4
+                copied = arm(COPYING, store / "out", json.dumps(inputs), str(written))
+                runs.setdefault("copying", []).append(copied)
+                runs.setdefault("surefoot", []).append(arm(SUREFOOT, store / "out", str(path), "synced"))
+                runs.setdefault("mergekit", []).append(arm(MERGEKIT, store / "out", str(path)))
+        largest = SIZES[size]["vocabulary"] * SIZES[size]["hidden"] * 4
         found["methods"][method] = {
-            "seconds": {name: round(value, 3) for name, value in seconds.items()},
-            "peak_memory": {name: max(each[1] for each in runs) for name, runs in times.items()},
+            "seconds": {name: round(statistics.median(each.seconds for each in own), 3) for name, own in runs.items()},
+            "peak_memory": {name: max(each.memory for each in own) for name, own in runs.items()},
             "allowed_memory": round(1.3 * largest * len(inputs) + 300e6),
-            "over_mergekit": round(seconds["mergekit"] / seconds["surefoot"], 2) if "mergekit" in seconds else None,
-            "unsynced_over_mergekit": round(seconds["mergekit"] / seconds["surefoot_unsynced"], 2)
-            if "mergekit" in seconds
-            else None,
-            "of_copying": round(seconds["surefoot_unsynced"] / seconds["copying"], 2),
         }
+        if size != "memory":
+            found["methods"][method] |= {
+                "over_mergekit": ratio(runs["mergekit"], runs["surefoot"]),
+                "unsynced_over_mergekit": ratio(runs["mergekit"], runs["surefoot_unsynced"]),
+                "of_copying": ratio(runs["surefoot_unsynced"], runs["copying"]),
+            }
         print(size, method, json.dumps(found["methods"][method]), flush=True)
     return found
+
+
+def ratio(first: list[Ran], second: list[Ran]) -> dict[str, Any]:
+    """Of the first's time to the second's, round by round."""
+    seconds = [a.seconds / b.seconds for a, b in zip(first, second, strict=True)]
+    processor = statistics.median(a.processor / b.processor for a, b in zip(first, second, strict=True))
+    ends = [round(min(seconds), 2), round(max(seconds), 2)]
+    return {"median": round(statistics.median(seconds), 2), "range": ends, "processor": round(processor, 2)}
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ look at the pages of the files themselves, which saves a copy of all that is rea
 from __future__ import annotations
 
 import json
+import math
 import mmap
 import sys
 import threading
@@ -19,7 +20,6 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor
@@ -51,7 +51,7 @@ class Stored:
     @property
     def count(self) -> int:
         """Elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     @property
     def bytes(self) -> int:

@@ -36,10 +36,13 @@ def write_tensors(
     advance: called with the bytes that were merged. Raises ModelError at the first tensor that is not finite.
     """
     shards: list[list[Planned]] = [[]]
+    filled = 0
     for each in tensors:
-        if shards[-1] and sum(known.bytes for known in shards[-1]) + each.bytes > shard:
+        if shards[-1] and filled + each.bytes > shard:
             shards.append([])
+            filled = 0
         shards[-1].append(each)
+        filled += each.bytes
     total = len(shards)
     names = (
         [f"{stem}.safetensors"]
