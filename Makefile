@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Processes that run tests; each uses one thread.
 TESTERS ?= 2
 
-.PHONY: help demo test lint bench bench-speed bench-quality bench-kill bench-merge bench-reviews bench-steps bench-shifts bench-adversarial bench-estimators study readme docs docs-serve docs-outputs clean
+.PHONY: help demo test lint bench bench-speed bench-quality bench-embed bench-kill bench-merge bench-reviews bench-steps bench-shifts bench-adversarial bench-estimators study readme docs docs-serve docs-outputs clean
 
 help:            ## what there is
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -38,6 +38,9 @@ bench-speed: $(STAMP)   ## speed beside the plain loop, in one run (BASELINE=pat
 
 bench-quality: $(STAMP)   ## accuracy on the plain loop's own splits, three seeds (BASELINE=...)
 	$(BIN)/python benchmarks/speed.py --baseline $(BASELINE) --quality 0 1 2
+
+bench-embed: $(STAMP)   ## texts a second beside sentence-transformers, what quick modes cost on STS, peak memory (SUREFOOT_DATA=folder)
+	$(BIN)/python benchmarks/embedding.py --sts --memory 200000
 
 readme: $(STAMP)   ## write the README's picture and tables from the results of bench-reviews and bench-speed
 	$(BIN)/python benchmarks/readme.py

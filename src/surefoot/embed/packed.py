@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from surefoot.errors import ModelError
 from surefoot.models.model import Model
 from surefoot.models.processor import EncodedText
 
@@ -25,27 +27,55 @@ _BLOCK = 1024
 
 
 class _Linear:
-    """x W^T + b, with y added where one is given. In bfloat16 the weights are stored once in the order that the products
-    want, where torch can do that; in float32 that gains nothing."""
+    """x W^T + b, with y added where one is given.
 
-    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype) -> None:
-        self.weight, self.bias = weight.detach().to(dtype), bias.detach().to(dtype)
+    bfloat16: the weights are stored once in the order that the products want, where torch can do that; in float32 that
+    gains nothing. int8: weights with a scale for each row of W, x with a scale and a zero for each batch; x and what comes
+    out are float32.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, dtype: str) -> None:
+        kind = torch.bfloat16 if dtype == "bfloat16" else torch.float32
+        self.weight, self.bias = weight.detach().to(kind), bias.detach().to(kind)
         self.ordered: Tensor | None = None
-        if dtype == torch.bfloat16 and torch.backends.mkldnn.is_available() and _has_ordered():
+        self.rounded: Any = None
+        if dtype == "int8":
+            self.rounded = _rounded(self.weight, self.bias)
+        elif dtype == "bfloat16" and _has_ordered():
             self.ordered = torch.ops.mkldnn._reorder_linear_weight(self.weight)
 
     def __call__(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        if self.ordered is None:
+        found: Tensor
+        if self.ordered is not None:
+            if y is None:
+                found = torch.ops.mkldnn._linear_pointwise(x, self.ordered, self.bias, "none", [], "")
+            else:
+                found = torch.ops.mkldnn._linear_pointwise.binary(x, y, self.ordered, self.bias, "add")
+            return found
+        if self.rounded is not None:
+            found = torch.ops.quantized.linear_dynamic(x, self.rounded)
+        else:
             found = F.linear(x, self.weight, self.bias)
-            return found if y is None else found.add_(y)
-        if y is None:
-            return torch.ops.mkldnn._linear_pointwise(x, self.ordered, self.bias, "none", [], "")
-        return torch.ops.mkldnn._linear_pointwise.binary(x, y, self.ordered, self.bias, "add")
+        return found if y is None else found.add_(y)
 
 
 def _has_ordered() -> bool:
     """Whether this torch has the products that its own compiler emits for processors."""
-    return hasattr(torch.ops.mkldnn, "_reorder_linear_weight") and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+
+
+def _rounded(weight: Tensor, bias: Tensor) -> Any:
+    """W as int8, W ~ s q with q in [-127, 127] and a scale for each row, packed for torch's products."""
+    scales = weight.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny).double() / 127
+    zeros = torch.zeros(len(weight), dtype=torch.long)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own tensors of int8 are to move to another library
+            q = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
+        return torch.ops.quantized.linear_prepack(q, bias)
+    except (RuntimeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ModelError(f"this torch has no int8 products ({reason}): use bfloat16, or --backend onnx") from error
 
 
 @dataclass(frozen=True)
@@ -63,16 +93,17 @@ class _Layer:
 class Packed:
     """Features of texts of any lengths by one matrix product a weight for all their tokens, none of them padding.
 
-    Products, sums and norms are in `dtype`, softmax and pooling in float32. tokens: 4096 in a batch, so that many texts of
+    Products, sums and norms are in `dtype` (int8: products alone, the rest in float32), softmax and pooling in float32. tokens: 4096 in a batch, so that many texts of
     one length are in it.
     """
 
     name, tokens, most = "torch", 4096, 512
 
-    def __init__(self, model: Model, dtype: torch.dtype) -> None:
+    def __init__(self, model: Model, dtype: str) -> None:
         backbone: Any = model.backbone
         config, embeddings = backbone.config, backbone.embeddings
-        self.pooling, self.dtype = model.pooling, dtype
+        self.pooling = model.pooling
+        self.dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
         self.heads, self.eps = config.num_attention_heads, config.layer_norm_eps
         self.words = embeddings.word_embeddings.weight
         first = 0 if config.model_type == "bert" else config.pad_token_id + 1
@@ -152,8 +183,9 @@ def pool_mask(encoded: EncodedText, rows: np.ndarray, length: int) -> Tensor:
     return torch.from_numpy(((places >= begin[:, None]) & (places < end[:, None])).astype(np.int64))
 
 
-def _layer(block: Any, heads: int, dtype: torch.dtype) -> _Layer:
+def _layer(block: Any, heads: int, dtype: str) -> _Layer:
     own, width = block.attention.self, block.attention.self.query.weight.shape[0]
+    kind = torch.bfloat16 if dtype == "bfloat16" else torch.float32
     scale = 1 / math.sqrt(width // heads)
     weight = torch.cat([own.query.weight * scale, own.key.weight, own.value.weight])
     bias = torch.cat([own.query.bias * scale, own.key.bias, own.value.bias])
@@ -162,7 +194,7 @@ def _layer(block: Any, heads: int, dtype: torch.dtype) -> _Layer:
         return _Linear(module.weight, module.bias, dtype)
 
     def norm(module: Any) -> tuple[Tensor, Tensor]:
-        return module.weight.detach().to(dtype), module.bias.detach().to(dtype)
+        return module.weight.detach().to(kind), module.bias.detach().to(kind)
 
     output = block.attention.output
     return _Layer(
