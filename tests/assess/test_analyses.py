@@ -67,6 +67,16 @@ CALLS: dict[str, dict[str, Any]] = {
     },
     "compression_bound": {"probabilities": RNG.random((20, 9)), "vocabulary": 50, "documents": 9000, "message": 500.0},
     "conformal_language_model": prompts(60, 3),
+    "compute_optimal": {
+        "method": ["full", "full", "lora", "lora"],
+        "layers": [6, 6, 6, 12],
+        "width": [256, 256, 256, 512],
+        "trained": [6, 6, 6, 12],
+        "tokens": [1e6, 1e7, 1e6, 1e7],
+        "loss": [0.5, 0.3, 0.6, 0.2],
+        "budget": 1e16,
+    },
+    "representation_deficiency": {"words": RNG.normal(size=(50, 8)), "masks": RNG.normal(size=(40, 8))},
 }
 
 

@@ -40,7 +40,7 @@ class MAELM(Objective):
     that they give both sides. Output: the checkpoint's own for masked words, or a fresh one, with the input embeddings as
     its table. Decoder and output train along and are dropped.
 
-    How much of the encoder's width real words use, before and after: `surefoot.assess.effective_rank`. Needs no labels.
+    How much of the encoder's width real words use, before and after: the analysis `representation_deficiency`. Needs no labels.
     Costs a pass and one of the decoder. State: weights of decoder and output. Raises RecipeError for a share outside
     (0, 1), for no layers, or for a model that is no encoder of text with a mask token and tied words.
     Reference: Meng et al. 2024.
