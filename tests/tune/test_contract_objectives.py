@@ -27,10 +27,13 @@ VARIANTS = {
     "hinge": [{"violations": "max"}],
     "neural_collapse": [{"ratio": 0.0}],
     "pgd_at": [{"steps": 1}, {"norm": "l2", "epsilon": 0.5}],
+    "rank_reduction": [{"spectrum": "singular"}],
     "smart": [{"mu": 0.0}, {"steps": 3, "epsilon": 0.1, "sigma": 0.05, "eta": 0.1}],
     "trades": [{"steps": 1, "beta": 1.0}, {"norm": "l2", "epsilon": 0.5}],
     "group_dro": [{"eta": 0.5, "adjustment": 1.0}],
 }
+#: The tiny models have no dropout: what is told apart by it has to be asked to do without.
+ASKED = {"simcse": {"dropout": 0.0}, "diffcse": {"dropout": 0.0}}
 #: Plain training and its parts have no paper.
 WITHOUT_PAPER = {"cross_entropy", "mean"}
 #: What the tiny model cannot give; see test_contract_structured_objectives.
@@ -38,7 +41,11 @@ UNSUITED = frozenset({"attentions", "hidden_states", "layers", "tokens", "pixels
 
 
 def cases(found: list[Method]) -> list:
-    settings = [(method, options) for method in found for options in [{}, *VARIANTS.get(method.name, [])]]
+    settings = [
+        (method, {**ASKED.get(method.name, {}), **options})
+        for method in found
+        for options in [{}, *VARIANTS.get(method.name, [])]
+    ]
     return [
         pytest.param(method.make, options, id="-".join([method.name, *(f"{k}={v}" for k, v in options.items())]))
         for method, options in settings

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from test_contract_objectives import UNSUITED, same, state
+from test_contract_objectives import ASKED, UNSUITED, same, state
 from tiny_problem import move, take
 from tiny_transformer import (
     EXAMPLES,
@@ -24,6 +24,10 @@ from surefoot.registry import methods
 #: Settings beside the defaults that run other code.
 VARIANTS: dict[str, list[dict]] = {
     "c_advul": [{"epsilon": 0.5, "steps": 2}, {"epsilon": 0.0}],
+    "clear": [{"views": ["delete_words", "substitute"], "mlm": 0.0}],
+    "compcse": [{"cut": "random", "compose": "join", "width": 4}],
+    "denosent": [{"layers": 1, "noise": 0.0}],
+    "diffcse": [{"fill": "all", "lambda_rtd": 1.0}],
     "masked_counterfactual": [{"mask": "context", "fill": "multi"}, {"mask": "random"}],
     "masked_thought": [{"p_max": 1.0}, {"p_max": 0.0}],
     "noise_mask": [{"heat": 0.9}],
@@ -36,7 +40,8 @@ IMAGES = frozenset({"masked_counterfactual", "tlm", "vanishing_gradient"})
 def cases() -> list:
     found = []
     for method in methods("objective"):
-        for options in [{}, *VARIANTS.get(method.name, [])]:
+        for extras in [{}, *VARIANTS.get(method.name, [])]:
+            options = {**ASKED.get(method.name, {}), **extras}
             if not method.make(**options).needs & UNSUITED:
                 continue
             extra = "-".join(f"{key}={value}" for key, value in options.items())

@@ -17,11 +17,14 @@ from surefoot.evidence.quantities import quantity
 from surefoot.evidence.trained import Trained
 from surefoot.models.model import Model
 from surefoot.models.predict import encode_inputs, predict
+from surefoot.models.shallow_decoder import WordHead
 from surefoot.tune.entities import Entities
+from surefoot.tune.masking import WordMasking
 from surefoot.tune.objectives.cutout import Cutout
 from surefoot.tune.objectives.globally_smooth import distances, steepest
 from surefoot.tune.objectives.i_star import isoscore
 from surefoot.tune.objectives.learnable_consistency import mixed_style, sites
+from surefoot.tune.objectives.masked_lm import MaskedLM
 from surefoot.tune.objectives.noise_mask import spread
 from surefoot.tune.objectives.vanishing_gradient import gradient_ratios
 from surefoot.tune.step import Batch
@@ -180,6 +183,26 @@ def replaced_token_auroc(trained: Trained) -> float:
     ]
     probe = LogisticRegression(max_iter=1000).fit(*parts[0])
     return float(roc_auc_score(parts[1][1], probe.decision_function(parts[1][0])))
+
+
+@quantity
+def hidden_word_loss(trained: Trained) -> float:
+    """cross-entropy of hidden words, home test (nats)."""
+    examples = trained.world.tests[trained.world.home]
+    batch, model = (
+        _batch(trained, replace(examples, labels=np.zeros(len(examples), dtype=np.int64))),
+        deepcopy(trained.model).eval(),
+    )
+    ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
+    term = trained.fit.loss.terms.get("masked_lm")
+    head = term.head if isinstance(term, MaskedLM) else WordHead(trained.world.model)
+    masking, generator = WordMasking("hidden_word_loss", model), torch.Generator().manual_seed(SEED)
+    hidden = masking.draw(ids, mask, 0.15, generator)[:, 0]
+    read = replace(batch, inputs={**batch.inputs, "input_ids": ids.masked_fill(hidden, masking.mask_id)})
+    with torch.no_grad():
+        layers = model(read, hidden_states=True).hidden_states
+        assert layers is not None
+        return float(F.cross_entropy(head(model, layers[-1][hidden]), ids[hidden]))
 
 
 @quantity
