@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,8 +28,8 @@ PAPER = Paper(
 class SkipGram(WordVectors):
     """Skip-gram with negative sampling: a word's vector tells the words around it from words drawn at random.
 
-    maximise log sigmoid(v_c . u_w) + sum over k negatives n ~ U^(3/4) of log sigmoid(-v_n . u_w), for every word w and
-    each word c up to a drawn 1..`window` places away. u: `vectors_` (V, D), kept; v: the output vectors, not kept. U:
+    L = log sigmoid(v_c . u_w) + sum over k negatives n ~ U^(3/4) of log sigmoid(-v_n . u_w) is maximised for every word w
+    and each word c up to a drawn 1..`window` places away. u: `vectors_` (V, D), kept; v: the output vectors, not kept. U:
     shares of the words. A place of a word with share f > t is trained on with probability (sqrt(f / t) + 1) t / f, as in
     the released C code (the paper has sqrt(t / f)). By `gensim`, one thread, so that a seed gives the same bytes.
 
@@ -97,14 +98,18 @@ class SkipGram(WordVectors):
         self.vectors_ = np.stack([model.wv[word] for word in known.words]).astype(np.float32)
 
     def _phrases(self, documents: Sequence[Sequence[str]]) -> list[dict[str, float]]:
-        """By pass: the pairs to merge, as `a_b`, with their scores."""
+        """By pass: the pairs to merge, as `a b`, with their scores."""
         found: list[dict[str, float]] = []
         for number in range(self.phrases):
             phrases = require("gensim.models.phrases", extra="words", why="phrases")
             joined = [merged(each, found) for each in documents]
             limit = self.threshold / 2**number
             seen = phrases.Phrases(joined, min_count=self.min_count, threshold=limit)
-            found.append({name: float(score) for name, score in sorted(seen.export_phrases().items())})
+            scores = {
+                pair: seen.score_candidate(*pair, [])[1] for pair in {two for each in joined for two in pairwise(each)}
+            }
+            kept = {" ".join(pair): float(score) for pair, score in scores.items() if score is not None}
+            found.append(dict(sorted(kept.items())))
         return found
 
     def words(self, text: str) -> list[str]:
@@ -126,7 +131,7 @@ class _Restartable:
 def merged(words: Sequence[str], passes: Sequence[Mapping[str, float]]) -> list[str]:
     """Words with the pairs of each pass merged, from the left.
 
-    >>> merged(["new", "york", "city"], [{"new_york": 12.0}, {"new_york_city": 9.0}])
+    >>> merged(["new", "york", "city"], [{"new york": 12.0}, {"new_york city": 9.0}])
     ['new_york_city']
     """
     found = list(words)
@@ -134,7 +139,7 @@ def merged(words: Sequence[str], passes: Sequence[Mapping[str, float]]) -> list[
         joined: list[str] = []
         waiting: str | None = None
         for word in found:
-            if waiting is not None and f"{waiting}_{word}" in pairs:
+            if waiting is not None and f"{waiting} {word}" in pairs:
                 joined.append(f"{waiting}_{word}")
                 waiting = None
                 continue

@@ -135,7 +135,7 @@ class WESPAD(WordVectors):
         return self._averages(texts, self.gains_)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        plain = self._averages(texts, np.ones_like(self.gains_))
+        plain = self._averages(texts, np.ones(len(self.vocabulary), dtype=np.float32))
         spaces = (
             (self.distorted(texts), self.centres_, self.weights_[0]),
             (plain, self.plain_centres_, self.weights_[1]),
