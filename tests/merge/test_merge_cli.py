@@ -103,6 +103,34 @@ def test_large_tensors_come_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert apart(weights_of(tmp_path / f"parts-{name}"), weights_of(tmp_path / f"whole-{name}")) < 1e-6
 
 
+def test_names_of_the_hub(folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The layout in which huggingface_hub keeps what it fetched, in mergekit's YAML too, and without a connection."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.chdir(tmp_path)
+    for number, revision in ((0, "main"), (1, "v2")):
+        repository, commit = tmp_path / "hub" / f"models--team--tiny-{number}", str(number) * 40
+        shutil.copytree(folders[number], repository / "snapshots" / commit)
+        (repository / "refs").mkdir()
+        (repository / "refs" / revision).write_text(commit)
+    merge(folders[:2], "linear", out=tmp_path / "local")
+    models = ["team/tiny-0", "team/tiny-1@v2"]
+    named = surefoot("--offline", "merge", *models, "--method", "linear", "--out", tmp_path / "named")
+    config = {"merge_method": "linear", "models": [{"model": each, "parameters": {"weight": 1}} for each in models]}
+    (tmp_path / "merge.yaml").write_text(json.dumps(config))
+    own = surefoot("--offline", "merge", "--config", tmp_path / "merge.yaml", "--out", tmp_path / "configured")
+    assert (named.exit_code, own.exit_code) == (0, 0)
+    whole = weights_of(tmp_path / "local")
+    assert whole
+    assert apart(weights_of(tmp_path / "named"), whole) == 0
+    assert apart(weights_of(tmp_path / "configured"), whole) < 1e-6
+    refused(
+        ["--offline", "merge", "team/other", models[0], "--method", "linear", "--out", tmp_path / "x"],
+        ["team/other: neither a folder here", "offline"],
+    )
+
+
 def test_a_dry_run_says_what_it_takes(folders: list[Path], tmp_path: Path) -> None:
     result = surefoot("merge", *folders, "--method", "linear", "--dry-run", "--json", "--out", tmp_path / "out")
     plan = json.loads(result.stdout)

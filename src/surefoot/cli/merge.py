@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 def merge(
     models: Annotated[
         list[str] | None,
-        typer.Argument(help="Runs, model folders, .safetensors files or indices of shards.", metavar="[MODEL]..."),
+        typer.Argument(
+            help="Runs, model folders, .safetensors files, indices of shards or names on the hub.", metavar="[MODEL]..."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the merged model; must not exist.", metavar="FOLDER")

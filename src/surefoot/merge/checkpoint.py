@@ -1,7 +1,7 @@
 """Checkpoints on disk, read tensor by tensor and part by part: nothing is held that has not been asked for.
 
-A checkpoint is a surefoot run or model, a folder of transformers or sentence-transformers, one `.safetensors` file, or
-the `.safetensors.index.json` of several. Whole tensors are read into memory of their own; merges that go part by part
+A checkpoint is a surefoot run or model, a folder of transformers or sentence-transformers, one `.safetensors` file, the
+`.safetensors.index.json` of several, or a name on the hub. Whole tensors are read into memory of their own; merges that go part by part
 look at the pages of the files themselves, which saves a copy of all that is read, and release them as they go.
 """
 
@@ -25,6 +25,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from surefoot.errors import ModelError, nearest
+from surefoot.merge.hub import is_hub_name, snapshot
 
 #: Names of the safetensors format and torch's.
 DTYPES: Mapping[str, torch.dtype] = {
@@ -165,9 +166,11 @@ class Checkpoint:
 
 
 def open_checkpoint(source: str | Path) -> Checkpoint:
-    """The checkpoint that lies there, or `minilm`. Raises ModelError, in one sentence, for what is none."""
+    """The checkpoint that lies there, is called so on the hub, or `minilm`. Raises ModelError, in one sentence, for what is none."""
     path = Path(source).expanduser()
     name = path.name or str(source)
+    if is_hub_name(source):
+        return _folder(snapshot(str(source)), name)
     if str(source) in ("minilm",) and not path.exists():
         from surefoot.assets import fetch
 
@@ -184,9 +187,7 @@ def open_checkpoint(source: str | Path) -> Checkpoint:
             f"{path}: not a checkpoint that can be merged: give a folder, a .safetensors file or a .safetensors.index.json; pickles are never opened"
         )
     near = nearest(path.name, [each.name for each in path.parent.iterdir()]) if path.parent.is_dir() else ""
-    raise ModelError(
-        f"{source}: no such folder or file: {near if near.startswith('did') else 'check the path; names on a hub have to be downloaded first'}"
-    )
+    raise ModelError(f"{source}: no such folder or file: {near if near.startswith('did') else 'check the path'}")
 
 
 def _folder(folder: Path, name: str) -> Checkpoint:

@@ -177,14 +177,14 @@ def merge(
 ) -> Path:
     """Merge model folders or files into `out`, tensor by tensor. The weights of no model are held in memory.
 
-    models: surefoot runs, folders of transformers, `.safetensors` files, indices of shards. method: a registered merge
+    models: surefoot runs, folders of transformers, `.safetensors` files, indices of shards, names on the hub. method: a registered merge
     by name with its `options`, or one that was made. base: what all were tuned from. dtype: of the output, float32,
     bfloat16 or float16; that of the models by default, in float32 is computed anyway. shard: bytes of a file at most.
     plan: is shown the plan before anything is written. Raises ModelError for models that do not fit together.
 
-    >>> merge(["runs/one"], "linear", out="runs/merged")
+    >>> merge(["./one"], "linear", out="merged")
     Traceback (most recent call last):
-    surefoot.errors.ModelError: runs/one: no such folder or file: check the path; names on a hub have to be downloaded first
+    surefoot.errors.ModelError: ./one: no such folder or file: check the path
     """
     from surefoot.tune.build import build
 
