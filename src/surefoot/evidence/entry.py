@@ -27,7 +27,7 @@ FOLDER = Path(__file__).parent / "entries"
 
 
 #: Fields of an arm that came after there were results.
-_LATER = frozenset({"adapt", "compress", "strategy", "shift", "reading", "words"})
+_LATER = frozenset({"adapt", "compress", "strategy", "shift", "reading", "words", "pairs", "few_shot"})
 
 
 class _Strict(BaseModel):
@@ -46,7 +46,8 @@ class Arm(_Strict):
     shift: what the test at home is seen under, with its `severity`, by the track's own model.
     compress: what makes the trained model smaller. adapt: what adapts the track's own model to streams of the domains
     away, with the `streams` it meets (see `adapting.py`); `frozen` is what they are compared with. words: static vectors
-    that learn from the track's texts (see `wording.py`).
+    that learn from the track's texts (see `wording.py`). pairs: a pair maker, by its name and options, and the `corpus`
+    (see `paired.py`) whose pairs the recipe trains on. few_shot: a way of `tune/few_shot.py`.
     """
 
     named: str | None = None
@@ -62,6 +63,8 @@ class Arm(_Strict):
     reading: dict[str, Any] | None = None
     adapt: dict[str, Any] | None = None
     words: dict[str, Any] | None = None
+    pairs: dict[str, Any] | None = None
+    few_shot: str | None = None
 
     @model_serializer(mode="wrap")
     def _as_fields(self, fields: Any) -> dict[str, Any]:

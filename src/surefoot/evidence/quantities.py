@@ -82,7 +82,14 @@ def quantity(function: Quantity) -> Quantity:
 
 def is_quantity(name: str) -> bool:
     """Whether there is a quantity of that name."""
-    from surefoot.evidence import answering, attacking, probing, scoring, weighing  # noqa: F401 - quantities of other kinds
+    from surefoot.evidence import (  # noqa: F401 - quantities of other kinds
+        answering,
+        attacking,
+        probing,
+        scoring,
+        vectors,
+        weighing,
+    )
 
     return name in QUANTITIES
 

@@ -27,7 +27,7 @@ class LabelDescriptions(PairMaker):
 
     With P own labels and Q others a text gives, by `oversampling`, P + Q pairs and Q - 1 more of its own labels, drawn with
     replacement, so that for one label both scores are equally many; by `undersampling` its P and P drawn of the others.
-    For the contrastive loss, 0.5 (score (1 - cos)^2 + (1 - score) relu(margin - (1 - cos))^2), objective `contrastive`.
+    For the contrastive loss, 0.5 (score (1 - cos)^2 + (1 - score) relu(margin - (1 - cos))^2), objective `contrastive_pairs`.
     Reads `text`, `label` (one or a list) and, if there, `description`, of the label: without it a label's name describes
     it, `_` and `-` read as spaces. The examples are gone through twice; the labels are held.
 
