@@ -194,6 +194,6 @@ def test_vectors_of_definitions_are_not_scaled_and_the_model_stays_as_it_was():
 
 def test_a_dictionary_of_two_words_is_refused():
     with pytest.raises(RecipeError, match="2 classes"):
-        DefSentPlus().setup(replace(context(text_model()), classes=("one", "two")))
+        DefSentPlus().setup(replace(context(text_model()), labels=torch.arange(EXAMPLES) % 2))
     with pytest.raises(RecipeError, match="iterations"):
         DefSentPlus(iterations=0)

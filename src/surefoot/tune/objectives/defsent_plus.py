@@ -68,17 +68,19 @@ class DefSentPlus(Objective):
         self.iterations = whole("iterations", iterations, least=1)
 
     def setup(self, context: Context) -> None:
-        entries = len(context.classes)
-        if context.texts is None or entries < 3:
+        entries, there = len(context.classes), len(context.labels.unique())
+        if context.texts is None or there < 3:
             raise RecipeError(
-                f"defsent_plus tells entries of a dictionary apart, and the data have {entries} classes: give definitions as texts and their entries as labels"
+                f"defsent_plus tells entries of a dictionary apart, and the data have {there} classes: give definitions as texts and their entries as labels"
             )
         vectors = unscaled(context.model, list(context.texts))
         labels = context.labels.numpy()
         sums = np.zeros((entries, vectors.shape[1]))
         np.add.at(sums, labels, vectors)
-        means = sums / np.bincount(labels, minlength=entries).clip(min=1)[:, None]
-        self.entries_ = self.scale * torch.from_numpy(spread(means, iterations=self.iterations)).float()
+        counts = np.bincount(labels, minlength=entries)
+        rows = np.zeros_like(sums)  # of entries without a definition among the texts they stay zero
+        rows[counts > 0] = spread((sums / counts.clip(min=1)[:, None])[counts > 0], iterations=self.iterations)
+        self.entries_ = self.scale * torch.from_numpy(rows).float()
         self.projection = projection(context.model)
 
     def per_example(self, step: Step) -> Tensor:
