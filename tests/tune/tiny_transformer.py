@@ -16,6 +16,7 @@ from surefoot.models.processor import EncodedText
 from surefoot.tune.answers import Answers
 from surefoot.tune.entities import Entities
 from surefoot.tune.objective import Context
+from surefoot.tune.pairs import Pairs
 from surefoot.tune.step import Batch, Step
 
 CLASSES = ("bad", "fair", "good")
@@ -130,6 +131,19 @@ def entities() -> Entities:
     return Entities(np.tile([0, 1, 1, 0, 2, 0, 0, 0, 0], EXAMPLES), 9 * np.arange(EXAMPLES + 1))
 
 
+def pairs() -> Pairs:
+    """A positive and a negative of each example, of three to six words; the first two share their positive."""
+    generator = np.random.default_rng(5)
+    members = {}
+    for name in ("positive", "negative"):
+        rows = [" ".join(map(str, generator.integers(5, WORDS, 3 + i % 4))) for i in range(EXAMPLES)]
+        members[name] = [rows[0], *rows[:1], *rows[2:]] if name == "positive" else rows
+    ids = {name: torch.arange(EXAMPLES) + EXAMPLES * i for i, name in enumerate(("anchor", *members))}
+    ids["positive"][1] = ids["positive"][0]
+    encoded = {name: Words().encode(rows) for name, rows in members.items()}
+    return Pairs(encoded, ids, torch.linspace(0.0, 1.0, EXAMPLES))
+
+
 def context(model: Model) -> Context:
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     return Context(
@@ -141,6 +155,7 @@ def context(model: Model) -> Context:
         answers=answers(),
         entities=entities(),
         texts=texts(),
+        pairs=pairs(),
         steps=10,
         head_names=frozenset({"head.weight", "head.bias"}),
     )
@@ -155,5 +170,5 @@ def step_of(
     generator = torch.Generator().manual_seed(seed)
     return Step(
         batch=batch, model=model, progress=progress, generator=generator, autocast=nullcontext, reference=reference,
-        needs=needs,
+        needs=needs, pairs=pairs(),
     )  # fmt: skip

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from surefoot.compress.compressor import Compressor
 from surefoot.compress.joined import joined
 from surefoot.compress.training import train
+from surefoot.models.layers import keep_layers
 from surefoot.models.model import Model
 from surefoot.progress import Progress
 from surefoot.registry import Paper, register
@@ -89,26 +90,9 @@ class TalkingModels(Compressor):
 
 
 def leave_layers(model: Model, count: int) -> list[int]:
-    """Leave so many layers of a model, evenly spread from the first; returns which.
-
-    The configuration is a copy with their number, so that the model opens again.
-    """
-    layers = model.stack
-    kept = [int(i * len(layers) / count) for i in range(count)]
-    chosen = [layers[i] for i in kept]
-    del layers[:]
-    layers.extend(chosen)
-    config: Any = deepcopy(model.backbone.config)
-    config.num_hidden_layers = count
-    if isinstance(getattr(config, "layer_types", None), list):
-        config.layer_types = [config.layer_types[i] for i in kept]
-    for module in model.backbone.modules():
-        if hasattr(module, "config"):
-            module.config = config
-    for number, layer in enumerate(layers):
-        for module in layer.modules():
-            if isinstance(getattr(module, "layer_idx", None), int):
-                module.layer_idx = number  # type: ignore[assignment]
+    """Leave so many layers of a model, evenly spread from the first; returns which."""
+    kept = [int(i * len(model.layers) / count) for i in range(count)]
+    keep_layers(model.backbone, model.stack, kept)
     return kept
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 from torch import Tensor, nn
@@ -33,3 +35,24 @@ def find_layers(backbone: nn.Module) -> tuple[str, nn.Module, nn.ModuleList] | N
         if isinstance(module, nn.ModuleList) and len(module) == count and len({type(layer) for layer in module}) == 1:
             return path, backbone.get_submodule(path.rpartition(".")[0]), module
     return None
+
+
+def keep_layers(backbone: nn.Module, layers: nn.ModuleList, places: Sequence[int]) -> None:
+    """Leave the layers at these places, in this order.
+
+    The configuration becomes a copy with their number, so that the model opens again.
+    """
+    chosen = [layers[place] for place in places]
+    del layers[:]
+    layers.extend(chosen)
+    config: Any = deepcopy(backbone.config)
+    config.num_hidden_layers = len(chosen)
+    if isinstance(getattr(config, "layer_types", None), list):
+        config.layer_types = [config.layer_types[place] for place in places]
+    for module in backbone.modules():
+        if hasattr(module, "config"):
+            module.config = config
+    for number, layer in enumerate(layers):
+        for module in layer.modules():
+            if isinstance(getattr(module, "layer_idx", None), int):
+                module.layer_idx = number  # type: ignore[assignment]

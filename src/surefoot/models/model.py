@@ -205,15 +205,25 @@ class Model(nn.Module):
         latent = getattr(self.backbone, LATENT, None)
         return pooled if latent is None else latent(pooled), output
 
+    def features_of(self, states: Tensor, batch: Batch) -> Tensor:
+        """Features (B, D) pooled from other states (B, T, D) of the batch: a lower layer's. Only for poolings of one
+        layer's states."""
+        with torch.autocast(self.device.type, enabled=False):
+            features = self.pooling(states.float(), self._pool_mask(states, batch))
+            return F.normalize(features, dim=-1) if self.normalize else features
+
+    def _pool_mask(self, states: Tensor, batch: Batch) -> Tensor:
+        mask = batch.inputs.get(POOL_MASK, batch.inputs.get("attention_mask"))
+        return torch.ones(states.shape[:2], device=states.device) if mask is None else mask
+
     def _pooled(self, output: Any, batch: Batch) -> Tensor:
         # In float32: a sum of thirty bfloat16 states in bfloat16 loses a percent.
         hidden = output.last_hidden_state.float()
         if hidden.ndim == 4:  # A convolutional map (B, D, H, W): its mean is what `transformers` pools to.
             return torch.mean(hidden, (2, 3))
-        mask = batch.inputs.get(POOL_MASK, batch.inputs.get("attention_mask"))
-        if mask is None:
-            mask = torch.ones(hidden.shape[:2], device=hidden.device)
-        return self.pooling(output.hidden_states if self.pooling.every_layer else hidden, mask)
+        return self.pooling(
+            output.hidden_states if self.pooling.every_layer else hidden, self._pool_mask(hidden, batch)
+        )
 
     def embed_inputs(self, batch: Batch) -> Tensor:
         """The input embeddings (B, T, D) that `forward(embeddings=...)` takes; for plain modules the input itself."""
