@@ -68,7 +68,8 @@ def write(model: Model, head: WordHead, folder: Path) -> None:
     """A BERT with its output layer for masked words, as transformers saves it."""
     from transformers import BertForMaskedLM
 
-    whole: Any = BertForMaskedLM(model.backbone.config)
+    config: Any = model.backbone.config
+    whole: Any = BertForMaskedLM(config)
     whole.bert.load_state_dict(model.backbone.state_dict(), strict=False)  # there is no pooler
     linear, _, norm = head.transform
     assert isinstance(linear, nn.Linear)

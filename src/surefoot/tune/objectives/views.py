@@ -67,8 +67,9 @@ class DropoutViews(Objective):
             raise RecipeError(
                 f"objective `{self.name}` cannot drop anything out in `{context.model.name}`, which has no dropout modules: choose a transformer that has, such as `minilm`"
             )
-        for each in dropouts(context.model).values() if self.dropout is not None else ():
-            each.p = self.dropout
+        if self.dropout is not None:
+            for each in dropouts(context.model).values():
+                each.p = self.dropout
         self.projector = self.make_projector(context.model.dim)
 
     def make_projector(self, dim: int) -> nn.Module:
