@@ -84,7 +84,7 @@ class Classification(Track):
 
             world = self.world(seed)
             texts = self.unlabelled(world)
-            return run_classified(arm.words, world, unlabelled=texts, seed=seed, quantities=quantities)
+            return run_classified(arm.words, world, unlabelled=texts, seed=seed)
         if arm.shift is not None:
             from surefoot.evidence.shifting import run_shift
 

@@ -9,7 +9,7 @@ task is to find one class of which few examples are labelled.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from surefoot.embed.vocabulary import NOTHING, Vocabulary, tokens, windows
 from surefoot.embed.word_vectors import WordVectors
 from surefoot.embed.words.binary_paragraph import BinaryParagraph, hamming
 from surefoot.embed.words.disambiguated_skipgram import DisambiguatedSkipGram
+from surefoot.embed.words.scope import SCoPE
 from surefoot.embed.words.skipgram import SkipGram
 from surefoot.embed.words.wespad import WESPAD
 from surefoot.evidence.cost import Clock
@@ -139,9 +140,7 @@ def _clusters(vectors: WordVectors, contexts: np.ndarray, *, seed: int) -> np.nd
     return np.asarray(KMeans(2, n_init=10, random_state=seed).fit_predict(_unit(means)))
 
 
-def run_classified(
-    spec: Mapping[str, Any], world: World, *, unlabelled: Sequence[str], seed: int, quantities: Collection[str] = ()
-) -> dict[str, float]:
+def run_classified(spec: Mapping[str, Any], world: World, *, unlabelled: Sequence[str], seed: int) -> dict[str, float]:
     """Accuracy at home and away of a logistic regression of the vectors with 200 labels; with `rare`, F1 of one class."""
     from sklearn.linear_model import LogisticRegression
 
@@ -165,9 +164,9 @@ def run_classified(
     home = world.tests[world.home]
     found |= {"accuracy_home": found[f"accuracy/{world.home}"], "f1_home": found[f"f1/{world.home}"]}
     found["accuracy_away"] = float(np.mean([found[f"accuracy/{name}"] for name in world.away or [world.home]]))
-    if "class_separation" in quantities:
-        found["class_separation"] = _separation(vectors, list(home.inputs), _wanted(np.asarray(home.labels), rare=rare))
-    if "content_accuracy" in quantities:
+    truth = _wanted(np.asarray(home.labels), rare=rare)
+    found["class_separation"] = _separation(vectors, list(home.inputs), truth)
+    if isinstance(vectors, SCoPE):
         found["content_accuracy"] = _content(vectors, list(home.inputs), seed=seed)
     return found
 
@@ -188,8 +187,11 @@ def _separation(vectors: WordVectors, texts: Sequence[str], labels: np.ndarray) 
     """Distance of the means of two classes over the root of the mean square distance from them."""
     x = vectors.distorted(texts) if isinstance(vectors, WESPAD) else vectors.encode(texts)
     x = x.astype(np.float64)
-    means = np.stack([x[labels == label].mean(0) for label in (0, 1)])
-    return float(np.linalg.norm(means[1] - means[0]) / np.sqrt(((x - means[labels]) ** 2).sum(1).mean()))
+    means = np.stack([x[labels == label].mean(0) for label in np.unique(labels)])
+    return float(
+        np.linalg.norm(means[-1] - means[0])
+        / np.sqrt(((x - means[np.unique(labels, return_inverse=True)[1]]) ** 2).sum(1).mean())
+    )
 
 
 def _content(vectors: WordVectors, texts: Sequence[str], *, seed: int) -> float:

@@ -46,7 +46,7 @@ class SentenceContentProbe(Analysis):
 
     Call with `paragraphs` (P, D) and `sentences` (S, E), vectors of any embedding; `paragraph`, `sentence` (N,): the rows that
     each of N questions is about; `present` (N,): 0 or 1. `surefoot.embed.sentence_content` makes the questions from texts.
-    MLP: one hidden layer of 300, ReLU, logistic output, minimising -sum y log p + (1 - y) log(1 - p) by Adam (rate 2e-4,
+    MLP: one hidden layer of 300, ReLU, logistic output, minimising L = -sum y log p + (1 - y) log(1 - p) by Adam (rate 2e-4,
     batches of 32, the authors'), inputs standardised, at most `epochs` passes (100), stopped early by a tenth of what it
     trains on. A third of the paragraphs is held out, whole. Gives a `SentenceContent`: shares, with a 95% interval by `draws`
     (1,000) seeded draws of held-out paragraphs. Half is chance. Raises RecipeError for fewer than 100 draws, DataError for
