@@ -114,6 +114,18 @@ def test_frozen_layers_below_are_cached_and_change_nothing():
     assert not torch.equal(model.eval()(batch).logits, expected)
 
 
+def test_bfloat16_is_float32_but_for_rounding():
+    """Also where what the frozen layers gave comes in bfloat16, as from the cache."""
+    model, batch = linearised(text_model(layers=3, attention="sdpa"), layers=2), text_batch()
+    expected = model(batch).logits
+    model.freeze(1)
+    prefix = model.run_prefix(batch, 1).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model(replace(batch, prefix=prefix)).logits
+    found.sum().backward()
+    torch.testing.assert_close(found, expected, rtol=0.1, atol=0.15)
+
+
 def test_inference_mode_and_failures_leave_nothing_open():
     model = linearised(bert())
     expected = answers(model)

@@ -145,7 +145,7 @@ class TestTimeAdapter:
     def output(self, batch: Batch) -> Output:
         """The model's pass over the batch, or the frozen model's where that is the same and known."""
         given, self._frozen_output = self._frozen_output, None
-        return self.model(batch) if given is None else given  # type: ignore[no-any-return]
+        return self.model(batch) if given is None else given
 
     def home_outputs(self) -> tuple[Tensor, Tensor]:
         """Features (N, D) and logits (N, C) of the frozen model on home's examples, computed once."""

@@ -105,7 +105,8 @@ def identity(d: int, device: torch.device | str = "cpu") -> Tensor:
 
 def consistency(difference: Tensor, w: Tensor) -> Tensor:
     """mean_d f_w(z' - z)_d^2 (B,), of differences (B, D)."""
-    return stacked(difference, *w, rectified=True).square().mean(1)
+    found: Tensor = stacked(difference, *w, rectified=True)
+    return found.square().mean(1)
 
 
 def stacked(x: Tensor, factors: Tensor | Sequence[Tensor], added: Tensor | Sequence[Tensor], *, rectified: bool) -> Any:

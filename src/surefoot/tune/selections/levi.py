@@ -91,7 +91,8 @@ class Views(Addition):
         seen, own, self._seen, self._own = self._seen, self._own, [], None
         if own is None or len(seen) != len(self.heads) or len(own) != len(output):
             return output  # the head by itself, on features of its own
-        return output + self(seen, own.float()).to(output.dtype)
+        added: Tensor = self(seen, own.float())
+        return output + added.to(output.dtype)
 
     def forward(self, seen: list[Tensor], own: Tensor) -> Tensor:
         """(B, C) from z_l (B, D) of each block and h (B, width)."""

@@ -95,7 +95,7 @@ class Tangent(Addition):
         if self._inside or not pushforward._modes:  # a layer that is called by itself, not in a pass of the backbone
             return output
         pushforward.open()
-        x = forward_ad.unpack_dual(args[0]).primal
+        x = forward_ad.unpack_dual(args[0]).primal  # type: ignore[no-untyped-call]
         self._inside = True
         try:
             along = functional_call(layer, dict(self.named_parameters()), (x,))
@@ -104,15 +104,17 @@ class Tangent(Addition):
                 along = along - functional_call(layer, zero, (x,))
         finally:
             self._inside = False
-        primal, tangent = forward_ad.unpack_dual(output)
+        primal, tangent = forward_ad.unpack_dual(output)  # type: ignore[no-untyped-call]
         along = along.to(primal.dtype)
-        return forward_ad.make_dual(primal, along if tangent is None else tangent + along)
+        if tangent is not None:  # of a norm in bfloat16 with weights in float32 torch gives it in float32
+            along = along + tangent.to(primal.dtype)
+        return forward_ad.make_dual(primal, along)  # type: ignore[no-untyped-call]
 
 
 def joined(value: Any) -> Any:
     """Primal and tangent added up, in a tensor or whatever holds tensors."""
     if isinstance(value, Tensor):
-        primal, tangent = forward_ad.unpack_dual(value)
+        primal, tangent = forward_ad.unpack_dual(value)  # type: ignore[no-untyped-call]
         return value if tangent is None else primal + tangent
     if isinstance(value, dict):
         for name, each in value.items():
