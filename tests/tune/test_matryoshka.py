@@ -60,7 +60,7 @@ def test_matryoshka_is_the_sum_over_widths() -> None:
 def test_one_whole_width_is_the_inner_objective_to_the_bit() -> None:
     model = text_model(layers=3).eval()
     objective, step = made("matryoshka", model, dims=[WIDTH])
-    assert torch.equal(objective(step), objective.inner(step))  # type: ignore[operator]
+    assert torch.equal(objective(step), objective.base(step))  # type: ignore[operator]
 
 
 def test_two_dimensions_by_the_formula() -> None:

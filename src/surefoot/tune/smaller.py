@@ -60,25 +60,29 @@ class Nested(Objective):
 
     def __init__(self, *, inner: Spec = "infonce", dims: Sequence[int] | None = None) -> None:
         super().__init__()
-        self.inner: Objective = build("objective", inner)
-        if "pairs" not in self.inner.needs:
+        self.inner = inner
+        self.base: Objective = build("objective", inner)
+        if "pairs" not in self.base.needs:
             raise RecipeError(
-                f"{type(self.inner).__name__} does not compare the features of pairs, which is all that a narrower vector has: choose another `inner`, such as `infonce`"
+                f"{type(self.base).__name__} does not compare the features of pairs, which is all that a narrower vector has: choose another `inner`, such as `infonce`"
             )
         self.dims = None if dims is None else sorted({check_count("dims", each) for each in dims}, reverse=True)
-        self.needs = self.inner.needs
+        self.needs = self.base.needs
 
     def setup(self, context: Context) -> None:
-        self.inner.setup(context)
+        self.base.setup(context)
         width = context.model.dim
         self.widths_ = halves(width) if self.dims is None else self.dims
         if self.widths_[0] > width:
             raise RecipeError(f"`dims` asks for {self.widths_[0]} numbers, and a vector of the model has {width}")
 
+    def update(self, step: Step) -> None:
+        self.base.update(step)
+
     def loss(self, step: Step, *, layer: int | None = None, dim: int | None = None) -> Tensor:
         """The inner objective of a smaller model: a scalar."""
         smaller: Any = SmallerStep(step, layer=layer, dim=dim)
-        found: Tensor = self.inner(smaller)
+        found: Tensor = self.base(smaller)
         return found
 
     def members(self, step: Step) -> list[str]:
@@ -96,7 +100,7 @@ class Layered(Nested):
 
     def __init__(self, *, inner: Spec = "infonce", dims: Sequence[int] | None = None) -> None:
         super().__init__(inner=inner, dims=dims)
-        self.needs = self.inner.needs | {"hidden_states", "layers"}
+        self.needs = self.base.needs | {"hidden_states", "layers"}
 
     def setup(self, context: Context) -> None:
         super().setup(context)

@@ -26,9 +26,9 @@ class Matryoshka(Nested):
 
     inner: "infonce", or any objective of pairs, by name or with options. dims: m; by default the model's width, its half,
     and so on to 32. weights: c_m, as many as `dims`, largest width first, each above 0; 1 by default, the paper's.
-    One pass of the model for all widths. `Encoder(dim=m)` cuts so. Raises RecipeError for an inner objective that does not
-    compare pairs, widths above the model's, and weights that are not as many. Reference: Kusupati et al. 2022, equation 1;
-    equal to sentence_transformers' MatryoshkaLoss.
+    Gives a scalar, in the inner objective's units. One pass of the model for all widths; `Encoder(dim=m)` cuts so. Raises
+    RecipeError for an inner objective that does not compare pairs, widths above the model's, and weights that are not as
+    many. Reference: Kusupati et al. 2022, equation 1; equal to sentence_transformers' MatryoshkaLoss.
 
     >>> Matryoshka(dims=[16, 8]).dims
     [16, 8]

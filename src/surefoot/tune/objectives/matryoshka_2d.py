@@ -31,8 +31,9 @@ class Matryoshka2D(Layered):
     on to 32. kl_weight: w, 1, at least 0. temperature: t, 0.3, above 0. Both are sentence_transformers' AdaptiveLayerLoss';
     the four terms are those of the paper's first version, of which the catalogue has them from memory.
 
-    One pass of the model for all. `Encoder(layers=n, dim=d)` cuts so. Raises RecipeError for a model of one layer, for an
-    inner objective that does not compare pairs, and for widths above the model's. Reference: Li et al. 2024.
+    Gives a scalar, in the inner objective's units. One pass of the model for all; `Encoder(first_layers(model, n), dim=d)`
+    cuts so. Raises RecipeError for a model of one layer, for an inner objective that does not compare pairs, and for widths
+    above the model's. Reference: Li et al. 2024.
 
     >>> Matryoshka2D(kl_weight=0.0).temperature
     0.3

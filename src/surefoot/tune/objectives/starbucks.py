@@ -37,8 +37,9 @@ class Starbucks(Layered):
     N - 1 and widths halved from the whole, as the paper's (2, 32), (4, 64), ..., (12, 768) for BERT. kl_weight: w, 1, at
     least 0. temperature: 0.05, above 0.
 
-    One pass of the model for all. `Encoder(layers=n, dim=d)` cuts so. Raises RecipeError for sizes beyond the model's, a
-    model of one layer, and an inner objective that does not compare pairs. Reference: Zhuang et al. 2024, section 3;
+    Gives a scalar, in the inner objective's units. One pass of the model for all; `Encoder(first_layers(model, n), dim=d)`
+    cuts so. Raises RecipeError for sizes beyond the model's, a model of one layer, and an inner objective that does not
+    compare pairs. Reference: Zhuang et al. 2024, section 3;
     ielab/Starbucks, sts/starbucks_loss.py, retrieval/modeling.py. Their masked pre-training is not here.
 
     >>> Starbucks(sizes=[[1, 16], [2, 32]]).sizes
