@@ -67,6 +67,18 @@ CALLS: dict[str, dict[str, Any]] = {
     },
     "compression_bound": {"probabilities": RNG.random((20, 9)), "vocabulary": 50, "documents": 9000, "message": 500.0},
     "conformal_language_model": prompts(60, 3),
+    "compass": {
+        "queries": RNG.normal(size=(30, 6)),
+        "documents": RNG.normal(size=(40, 6)),
+        "relevant": np.arange(30)[:, None],
+    },
+    "sentence_content": {
+        "paragraphs": RNG.normal(size=(20, 4)),
+        "sentences": RNG.normal(size=(60, 4)),
+        "paragraph": np.arange(60) % 20,
+        "sentence": np.arange(60),
+        "present": np.arange(60) % 2,
+    },
     "compute_optimal": {
         "method": ["full", "full", "lora", "lora"],
         "layers": [6, 6, 6, 12],
