@@ -79,6 +79,10 @@ KINDS = {
         "Importance weights",
         'One weight per source example under a shift of what is to be predicted: `build("importance", NAME).fit(inputs, targets, unlabelled).weights_` is for a regression\'s `sample_weight`.',
     ),
+    "word_vectors": (
+        "Word vectors",
+        "Static vectors of words and texts, learned from texts alone or from a few labels. `surefoot words train --method NAME --input FILE --out FOLDER` learns them.",
+    ),
     "pairs": (
         "Pair makers",
         "Training data of embedding models from documents, records or labelled examples. `surefoot pairs NAME --input FILE --output FILE` writes them, `surefoot tune --task embedding` learns from them.",
@@ -105,6 +109,7 @@ ANYWHERE = (
     "analysis",
     "importance",
     "pairs",
+    "word_vectors",
 )
 
 

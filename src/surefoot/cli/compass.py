@@ -11,6 +11,7 @@ from surefoot.cli.app import command
 from surefoot.cli.options import Device, Json, Threads
 
 if TYPE_CHECKING:
+    import numpy as np
     from rich.table import Table
 
     from surefoot.assess.analyses.compass import Bearing
@@ -75,7 +76,7 @@ def compass(
         out(f"rank correlation of {outcome} over {len(found)} models: {said}")
 
 
-def _encode(name: str, sets: list[list[str]], device: str) -> list:
+def _encode(name: str, sets: list[list[str]], device: str) -> list[np.ndarray]:
     from pathlib import Path
 
     from surefoot.embed import Encoder

@@ -14,6 +14,7 @@ EXTRAS = {
     "gguf": ("gguf", "SmolLM2 from its GGUF file"),
     "PIL": ("images", "images"),
     "datasets": ("datasets", "Hugging Face data sets"),
+    "gensim": ("words", "skip-gram"),
 }
 
 

@@ -15,7 +15,7 @@ def methods(
     kind: Annotated[
         str | None,
         typer.Option(
-            help="Only one kind: objective, reducer, optimizer, selection, recipe, strategy, merge, estimator, prior, attack, ensemble, calibrator, analysis, conformal, novelty, rejector, test_time_adapter, importance."
+            help="Only one kind: objective, reducer, optimizer, selection, recipe, strategy, merge, estimator, prior, attack, ensemble, calibrator, analysis, conformal, novelty, rejector, test_time_adapter, importance, word_vectors."
         ),
     ] = None,
     json: Json = False,

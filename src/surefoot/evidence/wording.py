@@ -96,7 +96,7 @@ def _pseudowords(documents: Sequence[str], *, seed: int) -> tuple[list[str], dic
         if SEEN[0] <= count <= SEEN[1] and word.isalpha() and len(word) > 4
     ]
     drawn = np.random.default_rng(seed).permutation(len(usual))[: 2 * PAIRS]
-    one = {}
+    one: dict[str, tuple[str, int]] = {}
     for first, second in zip(drawn[::2], drawn[1::2], strict=False):
         name = f"{usual[first]}{usual[second]}"
         one |= {usual[first]: (name, 0), usual[second]: (name, 1)}

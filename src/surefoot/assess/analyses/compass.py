@@ -126,8 +126,8 @@ def related(bearings: Mapping[str, Bearing]) -> dict[str, dict[str, float | None
 
     if len(bearings) < 3:
         raise DataError(f"{len(bearings)} models: correlations over models take three or more")
-    names = ("overlap_top_correct", "overlap_correct_random", "overlap_top_random")
-    names += ("partition_isotropy", "second_moment_ratio", "isoscore")
+    names = ["overlap_top_correct", "overlap_correct_random", "overlap_top_random"]
+    names += ["partition_isotropy", "second_moment_ratio", "isoscore"]
     found: dict[str, dict[str, float | None]] = {}
     for outcome in ("accuracy", "width"):
         found[outcome] = {}

@@ -97,11 +97,13 @@ class BinaryParagraph(WordVectors):
         history = []
         for _ in range(self.epochs):
             total = 0.0
-            for at in torch.randperm(len(shares), generator=generator).split(BATCH):
+            order = torch.randperm(len(shares), generator=generator)
+            for begin in range(0, len(order), BATCH):
+                at = order[begin : begin + BATCH]
                 seen = torch.from_numpy(shares[at.numpy()])
                 losses = self._losses(inner[at], vectors, bias, projection, seen)
                 optimizer.zero_grad()
-                losses.sum().backward()
+                losses.sum().backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 total += float(losses.detach().sum())
                 advance(len(at))
@@ -128,7 +130,7 @@ class BinaryParagraph(WordVectors):
             optimizer = torch.optim.Adagrad([inner], lr=self.lr)
             for _ in range(self.epochs):
                 optimizer.zero_grad()
-                self._losses(inner, vectors, bias, projection, part).sum().backward()
+                self._losses(inner, vectors, bias, projection, part).sum().backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
             found.append(inner.detach().numpy())
         return np.concatenate(found) if found else np.zeros((0, self.real or self.bits), dtype=np.float32)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -112,15 +112,17 @@ class DisambiguatedSkipGram(WordVectors):
         pairs: tuple[Tensor, Tensor],
         drawn: Tensor,
         generator: torch.Generator,
-        advance: object,
+        advance: Callable[[int], None],
         *,
         temperature: float | None,
     ) -> None:
         """One pass over all words; no temperature is the first stage."""
         parameters = [each.requires_grad_() for each in state]
-        groups = [{"params": parameters[:3]}, {"params": parameters[3:], "lr": self.lr / SLOWER}]
+        groups: list[dict[str, Any]] = [{"params": parameters[:3]}, {"params": parameters[3:], "lr": self.lr / SLOWER}]
         optimizer = torch.optim.Adagrad(groups, lr=self.lr)
-        for at in torch.randperm(len(pairs[0]), generator=generator).split(BATCH):
+        order = torch.randperm(len(pairs[0]), generator=generator)
+        for begin in range(0, len(order), BATCH):
+            at = order[begin : begin + BATCH]
             centre, context = pairs[0][at], pairs[1][at]
             negatives = torch.multinomial(drawn, SAMPLED, replacement=True, generator=generator)
             noise = None
@@ -131,9 +133,9 @@ class DisambiguatedSkipGram(WordVectors):
                 parameters, centre, context, negatives, drawn, noise=noise, temperature=temperature or 1.0
             )
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            advance(len(at))  # type: ignore[operator]
+            advance(len(at))
         for each in state:
             each.requires_grad_(False)
 

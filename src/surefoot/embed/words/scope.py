@@ -98,14 +98,16 @@ class SCoPE(WordVectors):
             total = 0.0
             # Questions about one paragraph stay together, so that its vector is computed once.
             rank = torch.randperm(len(texts))[torch.from_numpy(pairs.paragraph)]
-            for at in rank.argsort(stable=True).split(BATCH):
+            order = rank.argsort(stable=True)
+            for begin in range(0, len(order), BATCH):
+                at = order[begin : begin + BATCH]
                 own, place = torch.unique(torch.from_numpy(pairs.paragraph)[at], return_inverse=True)
                 encoded = convolution(torch.cat([paragraphs[own], said[pairs.sentence[at.numpy()]]]))
                 first, second = encoded[: len(own)][place], encoded[len(own) :]
                 logits = classifier(torch.cat([first, second], dim=1)).squeeze(1)
                 loss = F.binary_cross_entropy_with_logits(logits, present[at])
                 optimizer.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 total += float(loss.detach()) * len(at)
                 advance(len(at))
@@ -152,12 +154,13 @@ class Convolution(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         vectors = F.normalize(self.words(rows), dim=2)
         padded = F.pad(vectors.transpose(1, 2), (SEES - 1, SEES - 1))
-        return self.last(self.second(self.first(padded).relu()).relu()).tanh().squeeze(2)
+        found: Tensor = self.last(self.second(self.first(padded).relu()).relu()).tanh().squeeze(2)
+        return found
 
     @staticmethod
     def names() -> dict[str, tuple[str, str]]:
         """What each array is called that is kept of the convolutions, and where it is."""
-        found = {}
+        found: dict[str, tuple[str, str]] = {}
         for module in ("first", "second", "last"):
             found |= {module: (module, "weight"), f"{module}_bias": (module, "bias")}
         return found

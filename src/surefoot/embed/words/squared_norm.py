@@ -98,7 +98,8 @@ class SquaredNorm(WordVectors):
         history = []
         for _ in range(self.epochs):
             order, total = torch.randperm(len(first), generator=generator), 0.0
-            for at in order.split(BATCH):
+            for begin in range(0, len(order), BATCH):
+                at = order[begin : begin + BATCH]
                 loss, *slopes = squared_norm(vectors, constant, first[at], second[at], logs[at], weights[at])
                 for value, seen, slope in zip((vectors, constant), squares, slopes, strict=True):
                     seen.add_(slope.square())
