@@ -18,14 +18,20 @@ import torch
 from torch import nn
 
 from conftest import BAD, GOOD, examples
+from small_pairs import TinyFewShot, TinyPairs
 from surefoot.data.examples import Examples
 from surefoot.errors import AssetError
+from surefoot.evidence import wording
 from surefoot.evidence.classification import Classification, World
 from surefoot.evidence.entry import Arm, Entry, entries
 from surefoot.evidence.quantities import READ, described
 from surefoot.evidence.track import Track, load_track, track_names
 from surefoot.evidence.tracks import search
-from surefoot.evidence.tracks.sts import SentenceSimilarity
+from surefoot.evidence.tracks.definitions import Definitions
+from surefoot.evidence.tracks.domains import DOMAINS, Domains
+from surefoot.evidence.tracks.few_shot import FewShot
+from surefoot.evidence.tracks.pairs import Pairs
+from surefoot.evidence.tracks.sts import RECIPE, SentenceSimilarity
 from surefoot.evidence.tracks.tasks import Tasks
 from surefoot.models.load import load
 from surefoot.models.model import Model
@@ -35,8 +41,16 @@ from tiny_models import save_gpt2
 
 ENTRIES = list(entries().values())
 #: The first takes a minute and Cranfield; with fewer documents in tests/search/test_path.py. The second acts on logits beyond
-#: ten, which the tiny model has none of.
-APART = {"strategy-path", "objective-acls", "shift-paraphrase"}
+#: ten, which the tiny model has none of. The last ones ask a language model.
+APART = {
+    "strategy-path",
+    "objective-acls",
+    "shift-paraphrase",
+    "pairs-enterprise",
+    "pairs-abstract_description",
+    "word_vectors-disambiguated_skipgram",
+    "word_vectors-scope",
+}
 #: Analyses, benchmarks and attacks are instruments: they change no model, and are checked against closed forms. What ensembles claim takes several
 #: models trained apart, which no track has as yet; importance weights are for regressions, which no track has either.
 WITHOUT = {"attack", "ensemble", "importance", "benchmark", "analysis"}
@@ -159,6 +173,7 @@ class TinySentences(SentenceSimilarity):
 
     name: ClassVar[str] = "tiny_sentences"
     pairs: ClassVar[int] = 24
+    recipe: ClassVar[Mapping[str, Any]] = {**RECIPE, "optimizer": {"name": "adamw", "lr": 1e-2}}
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -176,6 +191,28 @@ class TinySentences(SentenceSimilarity):
 
     def unlabelled(self, seed: int) -> Examples:
         return Examples(examples(256 + 128, 10 + seed).inputs, None, (), source="tiny")
+
+
+class TinyDefinitions(TinySentences):
+    """The same, two sentences an entry."""
+
+    name: ClassVar[str] = "tiny_definitions"
+
+    def unlabelled(self, seed: int) -> Examples:
+        found = super().unlabelled(seed)
+        labels = np.arange(len(found)) // 2
+        return replace(found, labels=labels, classes=tuple(f"entry {i}" for i in range(labels.max() + 1)))
+
+
+class TinyDomains(Domains):
+    """Sixteen pairs of each domain, whose second sentence is drawn without looking; MiniLM itself, which knows the domains."""
+
+    name: ClassVar[str] = "tiny_domains"
+
+    @cached_property
+    def pairs(self) -> dict[str, dict[str, tuple[list[tuple[str, str]], list[tuple[str, str]]]]]:
+        rows = [list(zip(examples(16, seed).inputs, examples(16, seed + 1).inputs, strict=True)) for seed in range(3)]
+        return {domain: dict.fromkeys(("train", "test"), (rows[i], rows[i - 1])) for i, domain in enumerate(DOMAINS)}
 
 
 class TinyStream(TinyImages):
@@ -210,9 +247,10 @@ class Pixels(nn.Module):
 
 @pytest.fixture(autouse=True, scope="module")
 def _fewer_documents() -> Iterator[None]:
-    """Retrieval by strategies runs on its own track, on a tenth of its documents."""
+    """Retrieval by strategies and by word vectors runs on its own track, on few of its documents."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search, "FUNCTIONS", 10)
+        patch.setattr(wording, "DOCUMENTS", 30)
         yield
 
 
@@ -254,7 +292,11 @@ def test_a_mechanism_is_measured_with_and_without(
     place = _place(entry.arm, tiny) if isinstance(track, Classification) else track
     place = tiny_answers if _needs(entry.arm, "causal") else place
     place = TinySentences(bert_folder) if isinstance(track, SentenceSimilarity) and entry.arm.recipe else place
+    place = TinyDefinitions(bert_folder) if isinstance(track, Definitions) else place
+    place = TinyDomains() if isinstance(track, Domains) else place
     place = TinyTasks(tiny.model) if isinstance(track, Tasks) else place
+    place = TinyPairs(tiny.model) if isinstance(track, Pairs) else place
+    place = TinyFewShot(tiny.model) if isinstance(track, FewShot) else place
     for arm in (entry.arm, entry.without):
         found = _run(place, arm, name, tmp_path_factory)
         assert math.isfinite(found[name])

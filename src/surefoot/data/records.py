@@ -112,9 +112,13 @@ class Records:
             return len(self.rows)
         if self.path.suffix.lower() != ".parquet":
             return 0
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        return int(pq.read_metadata(self.path).num_rows)
+        try:
+            return int(pq.read_metadata(self.path).num_rows)
+        except (pa.ArrowException, OSError):
+            return 0  # the reading says what is wrong with it
 
     def _check(self) -> None:
         path = self.path

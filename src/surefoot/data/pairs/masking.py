@@ -14,13 +14,13 @@ RULES: dict[str, re.Pattern[str]] = {
         r"(?<![\w.])(?:\+\d{1,3}[ .-]?)?(?:\(\d{2,5}\)[ .-]?)?\d{2,5}(?:[ .-]\d{2,5}){1,4}(?![\w.]*\w)"
     ),
 }
-#: A telephone number has at least so many digits; a year with a month has fewer.
-_DIGITS = 9
+#: A telephone number has at least so many digits (a date has fewer), and at most so many (E.164).
+_DIGITS = range(9, 16)
 
 
 def masked(text: str) -> str:
     """The text with an asterisk for each character of an e-mail or IP address, an IBAN (whose check digits are right), a
-    card number (whose check digit is right), or a telephone number of nine digits or more.
+    card number (whose check digit is right), or a telephone number of 9 to 15 digits.
 
     Names, streets and whatever has no fixed form stay: to find those takes a trained model, such as that of Presidio.
 
@@ -37,7 +37,7 @@ def _mask(name: str, found: str) -> str:
     right = {
         "IBAN": lambda: is_iban(found),
         "card": lambda: is_card(digits),
-        "telephone": lambda: len(digits) >= _DIGITS,
+        "telephone": lambda: len(digits) in _DIGITS,
         "address": lambda: all(int(each) < 256 for each in found.split(".")),
     }.get(name, lambda: True)()
     return "*" * len(found) if right else found

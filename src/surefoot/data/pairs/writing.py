@@ -32,13 +32,14 @@ def write_pairs(
     """
     if path.suffix.lower() not in ENDINGS:
         raise DataError(f"{path}: the ending `{path.suffix}` is not known; write to {', '.join(ENDINGS)}")
-    count, shown = 0, []
     made = islice(maker(records, seed=seed), most)
+    rows = list(islice(made, ROWS))  # the first ones before anything is written: most mistakes show by then
+    count, shown = 0, rows[:3]
     with atomic_write(path) as partial, _writer(partial, path.suffix.lower(), maker.gives) as write:
-        while rows := list(islice(made, ROWS)):
-            shown += rows[: 3 - len(shown)]
+        while rows:
             write([{name: getattr(pair, name) for name in maker.gives} for pair in rows])
             count += len(rows)
+            rows = list(islice(made, ROWS))
     return count, shown
 
 

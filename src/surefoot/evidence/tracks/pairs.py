@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from scipy.special import logsumexp
 from scipy.stats import spearmanr
 
 from surefoot import load
@@ -119,14 +120,18 @@ class Pairs(Track):
 
 
 def told_apart(model: Model, pairs: Examples) -> dict[str, float]:
-    """Of pairs that were not trained on: the share whose positive is the nearest of all, and, where there are negatives,
-    the share whose negative is nearer than their positive."""
+    """Of pairs that were not trained on: in-batch cross-entropy of cosines at temperature 0.05 in nats, the share whose
+    positive is the nearest of all, and, where there are negatives, by how much the positive is nearer, in cosines."""
     anchors, positives = (embed(model, [str(text) for text in each]) for each in (pairs.inputs, pairs.positive))
     scores = anchors @ positives.T
-    found = {"held_out_pairs": float((scores.argmax(1) == np.arange(len(scores))).mean())}
+    own = np.diag(scores)
+    found = {
+        "held_out_loss": float((logsumexp(scores / 0.05, axis=1) - own / 0.05).mean()),
+        "held_out_pairs": float((scores.argmax(1) == np.arange(len(scores))).mean()),
+    }
     if pairs.negative is not None:
         wrong = (anchors * embed(model, [str(text) for text in pairs.negative])).sum(1)
-        found["held_out_wrong"] = float((wrong > np.diag(scores)).mean())
+        found["held_out_margin"] = float((own - wrong).mean())
     return found
 
 
