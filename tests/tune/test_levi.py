@@ -6,12 +6,13 @@ import pytest
 import torch
 from small_training import train
 from test_kept_selections import double
-from tiny_transformer import image_batch, image_model, text_batch, text_model
+from tiny_transformer import context, image_batch, image_model, step_of, text_batch, text_model
 from torch import Tensor
 
 from surefoot.errors import ModelError, RecipeError
 from surefoot.models.additions import parts, remove
 from surefoot.models.model import Model
+from surefoot.tune.objectives.learnable_consistency import LearnableConsistency
 from surefoot.tune.selections.levi import LEVI
 from surefoot.tune.step import Batch
 
@@ -58,6 +59,15 @@ def test_it_starts_from_the_model_as_it_is_and_moves_away(make, batch):
     small = parts(model)["backbone.views"].small
     assert all(value.grad is not None and value.grad.abs().sum() > 0 for value in small.parameters())
     assert not torch.allclose(model.eval()(batch()).logits, start)
+
+
+def test_an_objective_on_features_that_stay_is_refused():
+    model = text_model()
+    LEVI(width=4).apply(model)
+    objective = LearnableConsistency()
+    objective.setup(context(model))
+    with pytest.raises(RecipeError, match="nothing that trains does: choose another selection"):
+        objective.update(step_of(model, text_batch()))
 
 
 def test_padding_is_not_seen():

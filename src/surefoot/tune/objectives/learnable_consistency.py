@@ -131,6 +131,10 @@ def misalignment(
         loss = consistency(other.features - plain.features, w).mean()
         found = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
         pairs = [(a, b) for a, b in zip(found, wanted, strict=True) if a is not None and b is not None]
+        if not pairs:
+            raise RecipeError(
+                "learnable_consistency compares gradients by what makes the features, and nothing that trains does: choose another selection, such as `top_layers`"
+            )
         mine, theirs = (standardised(torch.cat([each.flatten() for each in side])) for side in zip(*pairs, strict=True))
         return torch.autograd.grad(ALIGNMENT * (mine - theirs.detach()).square().mean(), w)[0]
 
