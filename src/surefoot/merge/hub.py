@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from surefoot.assets import is_offline
 from surefoot.errors import ModelError
@@ -35,9 +36,10 @@ def snapshot(name: str) -> Path:
 
     found = _NAME.fullmatch(name)
     assert found is not None
-    patterns = {"allow_patterns": list(WANTED), "ignore_patterns": list(UNWANTED)}
+    wanted, unwanted = list(WANTED), list(UNWANTED)
+    options: dict[str, Any] = {"revision": found[2], "allow_patterns": wanted, "ignore_patterns": unwanted}
     try:
-        return Path(snapshot_download(found[1], revision=found[2], local_files_only=is_offline(), **patterns))
+        return Path(snapshot_download(found[1], local_files_only=is_offline(), **options))
     except Exception as error:
         if is_offline():
             reason, hint = "it is not in the hub's cache", "surefoot is offline: fetch it first, or give a local folder"

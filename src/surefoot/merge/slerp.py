@@ -46,7 +46,8 @@ class SLERP(Combine):
     def measure(self, pieces: Pieces, *, name: str = "") -> tuple[float, float]:
         sums = torch.zeros(3, dtype=torch.float64)
         for (one, other), _ in pieces():
-            for a, b in zip(one.flatten().split(_RUN), other.flatten().split(_RUN), strict=True):
+            cuts = tuple(range(_RUN, one.numel(), _RUN))
+            for a, b in zip(one.flatten().tensor_split(cuts), other.flatten().tensor_split(cuts), strict=True):
                 sums += torch.stack([a @ a, b @ b, a @ b])
         first, second, product = sums.tolist()
         cosine = product / math.sqrt(first * second) if min(first, second) > 1e-16 else 1.0

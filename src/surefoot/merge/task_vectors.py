@@ -51,7 +51,8 @@ class TaskVectors(Combine):
         if not self.by_pieces:
             return self._elected(tuned, base, weights, measured)
         merged, size = torch.empty_like(base).flatten(), max(1, _CACHED // len(tuned))
-        parts = zip(base.flatten().split(size), *(each.flatten().split(size) for each in tuned), strict=True)
+        cuts = tuple(range(size, base.numel(), size))
+        parts = zip(*(each.flatten().tensor_split(cuts) for each in (base, *tuned)), strict=True)
         for number, (start, *part) in enumerate(parts):
             merged[number * size : (number + 1) * size] = self._elected(part, start, weights, measured)
         return merged.view_as(base)
