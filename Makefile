@@ -42,8 +42,9 @@ bench-quality: $(STAMP)   ## accuracy on the plain loop's own splits, three seed
 bench-embed: $(STAMP)   ## texts a second beside sentence-transformers, what quick modes cost on STS, peak memory (SUREFOOT_DATA=folder)
 	$(BIN)/python benchmarks/embedding.py --sts --memory 200000
 
-readme: $(STAMP)   ## write the README's picture and tables from the results of bench-reviews and bench-speed
+readme: $(STAMP)   ## write the README's picture and tables, and the tables of docs/merge.md, from what the benchmarks wrote
 	$(BIN)/python benchmarks/readme.py
+	$(BIN)/python benchmarks/merging_page.py
 
 docs: $(STAMP)   ## build the documentation into site/; a warning is an error
 	$(BIN)/python docs/generate
@@ -78,7 +79,7 @@ bench-adversarial: $(STAMP)   ## clean, corrupted and robust accuracy of plain a
 bench-estimators: $(STAMP)   ## how far estimates without labels are off over 33 shifted sets; what conformal sets hold (STORE=folder; resumes)
 	$(BIN)/python benchmarks/estimators.py --store $(STORE)/estimators
 
-bench-merge: $(STAMP)   ## merging beside mergekit and beside copying the bytes, and peak memory on eight 2 GB checkpoints (STORE=folder, 25 GB)
+bench-merge: $(STAMP)   ## merging beside mergekit and beside copying the bytes, and peak memory on eight 2 GB checkpoints (STORE=folder, 9 GB)
 	$(BIN)/python benchmarks/merging.py --store $(STORE)/merging
 
 bench-kill: $(STAMP)   ## twenty kills of a MiniLM training, the same weights in the end

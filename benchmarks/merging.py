@@ -4,7 +4,7 @@
 
 small: eight checkpoints of MiniLM's size; large: two synthetic ones of 2 GB; memory: eight of 2 GB, peak memory only,
 which are the large ones under several names (hard links: each is mapped and counted for itself). Every arm is a process
-of its own, in turn, over the same files, read once before, so that all find them in the page cache. A merge's time is
+of its own, all start before the first run, and they take turns over the same files, read once before, so that all find them in the page cache. A merge's time is
 that of the work alone, without starting Python and importing; peak memory is the whole process's. "copying" reads every
 input and writes as many bytes as the output has, through one buffer; nobody syncs but surefoot, which by its rule waits
 for the disk before the rename: it is timed with and without. Ratios are medians over the rounds, each within its round,
@@ -30,7 +30,7 @@ import torch
 from safetensors.torch import save_file
 
 RESULTS = Path(__file__).parent / "results" / "merging.json"
-METHODS = ("linear", "task_arithmetic", "ties", "slerp")
+METHODS = ("linear", "task_arithmetic", "slerp", "ties")
 GB = 1 << 30
 
 
@@ -87,48 +87,51 @@ def config_of(method: str, base: Path, models: list[Path]) -> dict[str, Any]:
     }
 
 
+#: What each arm's process does: get ready, then one run for each line of arguments.
 SUREFOOT = """
-    import sys, time
     from surefoot.merge import layers, mergekit_yaml, merging
     from surefoot.registry import methods
+    import surefoot.files
     methods("merge")
-    if sys.argv[3] == "unsynced":
-        import surefoot.files
-        surefoot.files._sync = lambda path: None
-    BEGIN
-    merging.merge_config(sys.argv[1], out=sys.argv[2])
-    REPORT
+    sync = surefoot.files._sync
+    def work(config, out, synced):
+        surefoot.files._sync = sync if synced else lambda path: None
+        merging.merge_config(config, out=out)
 """
 MERGEKIT = """
-    import sys, time
     import yaml
     from mergekit.config import MergeConfiguration
     from mergekit.merge import run_merge
     from mergekit.options import MergeOptions
     options = MergeOptions(quiet=True, write_model_card=False, copy_tokenizer=False, device="cpu")
-    config = MergeConfiguration.model_validate(yaml.safe_load(open(sys.argv[1])))
-    BEGIN
-    run_merge(config, sys.argv[2], options)
-    REPORT
+    def work(config, out):
+        run_merge(MergeConfiguration.model_validate(yaml.safe_load(open(config))), out, options)
 """
 COPYING = """
-    import json, os, sys, time
-    inputs, out, size = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    import os
     buffer = memoryview(bytearray(1 << 22))
-    os.makedirs(out)
-    BEGIN
-    for path in inputs:
-        with open(path, "rb", buffering=0) as file:
-            while file.readinto(buffer):
-                pass
-    with open(os.path.join(out, "copy"), "wb", buffering=0) as file:
-        for _ in range(size >> 22):
-            file.write(buffer)
-    REPORT
+    def work(inputs, out, size):
+        os.makedirs(out)
+        for path in inputs:
+            with open(path, "rb", buffering=0) as file:
+                while file.readinto(buffer):
+                    pass
+        with open(os.path.join(out, "copy"), "wb", buffering=0) as file:
+            for _ in range(size >> 22):
+                file.write(buffer)
 """
-#: What every arm begins with, and says in the end.
-BEGIN = "began, worked = time.perf_counter(), time.process_time()"
-REPORT = """print("seconds", time.perf_counter() - began, time.process_time() - worked, *[each.split()[1] for each in open("/proc/self/status") if "VmHWM" in each])"""
+LOOP = """
+    import json, sys, time
+    said, sys.stdout = sys.stdout, sys.stderr
+    for line in sys.stdin:
+        arguments = json.loads(line)
+        open("/proc/self/clear_refs", "w").write("5")  # peak memory is counted from here
+        began, worked = time.perf_counter(), time.process_time()
+        work(*arguments)
+        spent = time.perf_counter() - began, time.process_time() - worked
+        peak = next(int(each.split()[1]) for each in open("/proc/self/status") if "VmHWM" in each)
+        print(json.dumps([*spent, 1024 * peak]), file=said, flush=True)
+"""
 
 
 @dataclass(frozen=True)
@@ -140,24 +143,31 @@ class Ran:
     memory: int
 
 
-def arm(code: str, out: Path, *argv: str) -> Ran:
-    """One run in a process of its own; what it wrote is removed."""
-    shutil.rmtree(out, ignore_errors=True)
-    command = [
-        sys.executable,
-        "-c",
-        textwrap.dedent(code).replace("BEGIN", BEGIN).replace("REPORT", REPORT),
-        argv[0],
-        str(out),
-        *argv[1:],
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    shutil.rmtree(out, ignore_errors=True)
-    if done.returncode:
-        raise SystemExit(done.stderr[-2000:])
-    last = done.stdout.strip().splitlines()[-1].split()
-    # memory in kB; what the process held itself, not what it was forked from
-    return Ran(float(last[1]), float(last[2]), 1024 * int(last[3]))
+class Arm:
+    """A process of its own, which starts once and then does one run after another."""
+
+    def __init__(self, code: str, out: Path) -> None:
+        self.out = out
+        script = textwrap.dedent(code) + textwrap.dedent(LOOP)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def __call__(self, first: Any, *others: Any) -> Ran:
+        """One run; what it wrote is removed."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        shutil.rmtree(self.out, ignore_errors=True)
+        self.process.stdin.write(json.dumps([first, str(self.out), *others]) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        shutil.rmtree(self.out, ignore_errors=True)
+        if not line:
+            raise SystemExit("an arm failed: see above")
+        return Ran(*json.loads(line))
+
+    def close(self) -> None:
+        self.process.communicate()
 
 
 def checkpoints(size: str, store: Path) -> tuple[Path, list[Path]]:
@@ -186,6 +196,8 @@ def measure(size: str, store: Path, rounds: int) -> dict[str, Any]:
     written = (base / "model.safetensors").stat().st_size
     facts: dict[str, Any] = {"checkpoints": len(models), "bytes_each": written, "rounds": rounds}
     found: dict[str, Any] = facts | {"methods": {}}
+    codes = {"surefoot": SUREFOOT} | ({"copying": COPYING, "mergekit": MERGEKIT} if size != "memory" else {})
+    arms = {name: Arm(code, store / "out") for name, code in codes.items()}
     for method in METHODS if size != "memory" else ("linear", "task_arithmetic", "ties"):
         path = store / f"{method}.yaml"
         config = config_of(method, base, models)
@@ -196,12 +208,11 @@ def measure(size: str, store: Path, rounds: int) -> dict[str, Any]:
         inputs = [f"{each}/model.safetensors" for each in used]
         runs: dict[str, list[Ran]] = {}
         for _ in range(rounds):
-            runs.setdefault("surefoot_unsynced", []).append(arm(SUREFOOT, store / "out", str(path), "unsynced"))
+            runs.setdefault("surefoot_unsynced", []).append(arms["surefoot"](str(path), False))
             if size != "memory":
-                copied = arm(COPYING, store / "out", json.dumps(inputs), str(written))
-                runs.setdefault("copying", []).append(copied)
-                runs.setdefault("surefoot", []).append(arm(SUREFOOT, store / "out", str(path), "synced"))
-                runs.setdefault("mergekit", []).append(arm(MERGEKIT, store / "out", str(path)))
+                runs.setdefault("copying", []).append(arms["copying"](inputs, written))
+                runs.setdefault("surefoot", []).append(arms["surefoot"](str(path), True))
+                runs.setdefault("mergekit", []).append(arms["mergekit"](str(path)))
         largest = SIZES[size]["vocabulary"] * SIZES[size]["hidden"] * 4
         found["methods"][method] = {
             "seconds": {name: round(statistics.median(each.seconds for each in own), 3) for name, own in runs.items()},
@@ -215,7 +226,20 @@ def measure(size: str, store: Path, rounds: int) -> dict[str, Any]:
                 "of_copying": ratio(runs["surefoot_unsynced"], runs["copying"]),
             }
         print(size, method, json.dumps(found["methods"][method]), flush=True)
+        save(size, found)
+    for each in arms.values():
+        each.close()
     return found
+
+
+def save(size: str, found: dict[str, Any]) -> None:
+    """Into the results, beside those of other sizes, after every method."""
+    from surefoot.environment import environment
+    from surefoot.files import write_json
+
+    known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    when = {"load": round(os.getloadavg()[0], 1), "when": time.strftime("%Y-%m-%d")}
+    write_json(RESULTS, known | {size: found, "environment": environment() | when})
 
 
 def ratio(first: list[Ran], second: list[Ran]) -> dict[str, Any]:
@@ -234,16 +258,9 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="leave the synthetic checkpoints where they are")
     options = parser.parse_args()
     options.store.mkdir(parents=True, exist_ok=True)
-    from surefoot.environment import environment
-    from surefoot.files import write_json
-
-    known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     try:
         for size in options.sizes:
-            known[size] = measure(size, options.store, options.rounds)
-            load = os.getloadavg()[0]
-            known["environment"] = environment() | {"load": round(load, 1), "when": time.strftime("%Y-%m-%d")}
-            write_json(RESULTS, known)
+            measure(size, options.store, options.rounds)
     finally:
         if not options.keep:
             for name in ("small", "large", "out"):
