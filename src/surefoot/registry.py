@@ -21,6 +21,7 @@ from surefoot.errors import RecipeError, SurefootError, nearest
 #: Where the methods of each kind live: one folder a kind, one file a method.
 HOMES = {
     "pooling": "surefoot.models.poolings",
+    "code": "surefoot.embed.codes",
     "objective": "surefoot.tune.objectives",
     "reducer": "surefoot.tune.reducers",
     "optimizer": "surefoot.tune.optimizers",

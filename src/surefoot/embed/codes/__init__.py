@@ -1,0 +1,1 @@
+"""Codes: one file a method (see `surefoot.embed.code` for the contract)."""
