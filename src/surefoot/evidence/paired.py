@@ -40,7 +40,7 @@ def pairs_of(spec: Mapping[str, Any], *, most: int, seed: int, store: Path) -> E
     corpus = options.pop("corpus", None)
     if corpus not in CORPORA:
         raise SurefootError(f"unknown corpus `{corpus}` of pairs: {nearest(str(corpus), CORPORA)}")
-    rows = CORPORA[corpus]()
+    rows: Sequence[Mapping[str, Any]] = CORPORA[corpus]()
     if "name" in options:
         maker: PairMaker = build("pairs", options)
         rows = _written(maker, options, rows, store) if maker.slow else _made(maker, rows, seed)
@@ -50,7 +50,9 @@ def pairs_of(spec: Mapping[str, Any], *, most: int, seed: int, store: Path) -> E
 
 def examples_of(rows: Sequence[Mapping[str, Any]], *, source: str) -> Examples:
     """Pairs as training data."""
-    columns = {name: np.array([row[name] for row in rows], dtype=object) for name in rows[0] if name != "anchor"}
+    columns: dict[str, Any] = {
+        name: np.array([row[name] for row in rows], dtype=object) for name in rows[0] if name != "anchor"
+    }
     if "score" in columns:
         columns["score"] = columns["score"].astype(np.float64)
     return Examples([row["anchor"] for row in rows], None, (), source=source, **columns)

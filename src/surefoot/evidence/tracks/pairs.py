@@ -122,6 +122,7 @@ class Pairs(Track):
 def told_apart(model: Model, pairs: Examples) -> dict[str, float]:
     """Of pairs that were not trained on: in-batch cross-entropy of cosines at temperature 0.05 in nats, the share whose
     positive is the nearest of all, and, where there are negatives, by how much the positive is nearer, in cosines."""
+    assert pairs.positive is not None
     anchors, positives = (embed(model, [str(text) for text in each]) for each in (pairs.inputs, pairs.positive))
     scores = anchors @ positives.T
     own = np.diag(scores)
