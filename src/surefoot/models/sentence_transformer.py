@@ -40,6 +40,11 @@ def read_conventions(source: Path | str) -> dict[str, Any]:
     limits = source / "sentence_bert_config.json"
     if limits.exists():
         found["max_length"] = read_json(limits).get("max_seq_length")
+    if found.get("max_length") is None and (source / "modules.json").exists():
+        # Since version 6 the tokenizer holds it; where nobody set it, that is an absurdly large number.
+        settings = source / "tokenizer_config.json"
+        limit = read_json(settings).get("model_max_length") if settings.exists() else None
+        found["max_length"] = limit if isinstance(limit, int) and limit < 1_000_000 else None
     for path in sorted(source.glob("*_Pooling/config.json")):
         found["pool"] = _pooling_mode(read_json(path))
     return found
