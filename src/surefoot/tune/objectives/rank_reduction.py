@@ -60,5 +60,5 @@ class RankReduction(Objective):
         values = torch.linalg.eigvalsh(product / len(u)).clamp_min(EMPTY)
         if self.spectrum == "singular":
             values = values.sqrt()
-        shares = values / values.sum()
+        shares: Tensor = values / values.sum()
         return -(shares * shares.log()).sum()
