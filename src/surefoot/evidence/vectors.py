@@ -8,19 +8,17 @@ from collections import Counter
 import numpy as np
 import torch
 
-from surefoot.assess.analyses.representation_deficiency import numerical_rank
 from surefoot.data.examples import Examples
+from surefoot.evidence.geometry import effective_rank
 from surefoot.evidence.quantities import quantity
 from surefoot.evidence.trained import Trained
 from surefoot.models.predict import encode_inputs
-from surefoot.tune.objectives.distil import taught
+from surefoot.tune.objectives.distil import narrowed, taught
 from surefoot.tune.step import Batch
 
 #: Words asked for: the commonest of the training texts that stand in a tenth of them at most, since nearly every text has
 #: the others.
 WORDS, MOST = 100, 0.1
-#: What singular values may leave out; see `representation_deficiency`.
-EPSILON = 0.01
 
 
 def words_of(texts: list[str]) -> list[set[str]]:
@@ -41,12 +39,9 @@ def words_in_vector(trained: Trained) -> float:
     train, test = trained.world.train, trained.world.tests[trained.world.home]
     seen, asked = words_of([str(each) for each in train.inputs]), words_of([str(each) for each in test.inputs])
     counts = Counter(word for words in seen for word in words)
-    chosen = [
-        word
-        for word, count in sorted(counts.items(), key=lambda each: (-each[1], each[0]))
-        if count <= MOST * len(seen)
-    ]
-    chosen = [word for word in chosen[:WORDS] if any(word in words for words in asked)]
+    told = {word for words in asked for word in words if not all(word in each for each in asked)}
+    common = sorted(told & set(counts), key=lambda word: (-counts[word], word))
+    chosen = [word for word in common if counts[word] <= MOST * len(seen)][:WORDS] or common[:WORDS]
     there = np.array([[word in words for word in chosen] for words in seen], dtype=float)
     features = {name: trained.predicted[name].features.astype(np.float64) for name in ("train", trained.world.home)}
     mean, deviation = features["train"].mean(0), features["train"].std(0) + 1e-9
@@ -59,7 +54,7 @@ def words_in_vector(trained: Trained) -> float:
 
 @quantity
 def word_rank(trained: Trained) -> float:
-    """directions that hold 99% of the energy of the last states at words, home test."""
+    """effective rank of the last states at words, home test."""
     test = trained.world.tests[trained.world.home]
     encoded = encode_inputs(trained.model, test.inputs, test.modality)
     inputs = encoded.collate(np.arange(len(test)))
@@ -69,14 +64,14 @@ def word_rank(trained: Trained) -> float:
     assert states is not None
     special = torch.tensor(trained.model.processor.tokenizer.all_special_ids)  # type: ignore[attr-defined]
     words = inputs["attention_mask"].bool() & ~torch.isin(inputs["input_ids"], special)
-    return float(numerical_rank(states[-1][words].double().numpy(), EPSILON))
+    return effective_rank(states[-1][words].double().numpy())
 
 
 @quantity
 def teacher_cosine(trained: Trained) -> float:
     """cosine of texts' vectors with those of MiniLM, the teacher, home test."""
     test: Examples = trained.world.tests[trained.world.home]
-    theirs = taught("minilm", tuple(str(each) for each in test.inputs)).numpy()
     own = trained.predicted[trained.world.home].features
-    own = own / np.linalg.norm(own, axis=1, keepdims=True)
-    return float((own * theirs).sum(1).mean())
+    theirs = narrowed(taught("minilm", tuple(str(each) for each in test.inputs)), own.shape[1]).numpy()
+    lengths = np.linalg.norm(own, axis=1) * np.linalg.norm(theirs, axis=1)
+    return float(((own * theirs).sum(1) / lengths).mean())
