@@ -20,25 +20,24 @@ def speed() -> str:
     """Throughput beside mergekit and beside copying, and peak memory."""
     found = json.loads((ROOT / "benchmarks" / "results" / "merging.json").read_text("utf8"))
     lines = [
-        "| | method | over mergekit | of copying | processor time of copying |",
-        "| --- | --- | ---: | ---: | ---: |",
+        "| | method | rounds | over mergekit | of copying | processor time of copying |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
-    rounds = []
     for size, words in SIZES.items():
         if size not in found:
             continue
         scale = 1e6 if size == "small" else 1e9
-        rounds.append(str(found[size]["rounds"]))
         for method, own in found[size]["methods"].items():
             over, copied = own["over_mergekit"], own["of_copying"]
             title = words.format(size=found[size]["bytes_each"] / scale)
             cells = [
                 f"{each['median']:.2f}x ({each['range'][0]:.2f} to {each['range'][1]:.2f})" for each in (over, copied)
             ]
-            lines.append(f"| {title} | {method} | {' | '.join(cells)} | {copied['processor']:.2f}x |")
+            lines.append(f"| {title} | {method} | {own['rounds']} | {' | '.join(cells)} | {copied['processor']:.2f}x |")
     text = (
         "\n".join(lines)
-        + f"\n\nMedians, with smallest and largest, of the ratios within each of {' and '.join(rounds)} rounds."
+        + "\n\nMedians, with smallest and largest, of the ratios within each round;"
+        + f" other programs ran meanwhile (a load of {found['environment']['load']} on {found['environment']['cores']} cores)."
     )
     if "memory" in found:
         own = found["memory"]["methods"]
