@@ -79,29 +79,30 @@ def scores(model: Any, sets: dict[str, SimilaritySet]) -> dict[str, float]:
     return {name: evaluate_similarity(model, each)[1].value for name, each in sets.items()}
 
 
-def one_seed(seed: int, sets: dict[str, SimilaritySet], plan: dict[str, Any]) -> dict[str, Any]:
-    """Scores of the start, the three baselines and the answer of one search."""
+def one_seed(seed: int, sets: dict[str, SimilaritySet], plan: dict[str, Any], store: Path) -> dict[str, Any]:
+    """Scores of the start, the three baselines and the answer of one search; one that was stopped goes on."""
     banking = pd.read_parquet(stored("banking77"))
     train = pairs_of_intents(banking[banking["split"] == "train"], PAIRS, seed)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        found = tune(
-            surefoot.load(MODEL, max_length=LENGTH),
-            train,
-            judge={"sts2012": replace(rated_year(2012, JUDGED, seed), source="sts2012")},
-            task="embedding",
-            seed=seed,
-            max_length=LENGTH,
-            out=folder,
-            **plan,
-        )
-        seconds = time.monotonic() - began
-        arms = {"surefoot": scores(found.model, sets)}
-        family = Family(model_with_classes(surefoot.load(MODEL, max_length=LENGTH), ()), Path(folder) / "family")
-        for number, name in enumerate(("untuned", "contrastive", "wise_contrastive")):
-            member = family.find(f"trial-{number:04d}")
-            assert member is not None
-            arms[name] = scores(family.build(member.load(), normalize=member.normalize), sets)
+    members = store / f"family-{seed}"
+    found = tune(
+        surefoot.load(MODEL, max_length=LENGTH),
+        train,
+        judge={"sts2012": replace(rated_year(2012, JUDGED, seed), source="sts2012")},
+        task="embedding",
+        seed=seed,
+        max_length=LENGTH,
+        out=store / f"seed-{seed}",
+        family=members,
+        **plan,
+    )
+    seconds = time.monotonic() - began
+    arms = {"surefoot": scores(found.model, sets)}
+    family = Family(model_with_classes(surefoot.load(MODEL, max_length=LENGTH), ()), members)
+    for number, name in enumerate(("untuned", "contrastive", "wise_contrastive")):
+        member = family.find(f"trial-{number:04d}")
+        assert member is not None
+        arms[name] = scores(family.build(member.load(), normalize=member.normalize), sets)
     answer = found.answer.as_json()
     chosen = {key: answer[key] for key in ("candidate", "members", "share", "scores", "judge domains")}
     return {"seed": seed, "arms": arms, "answer": chosen, "seconds": round(seconds, 1)}
@@ -131,12 +132,14 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--epochs", type=float, default=2)
     parser.add_argument("--rule", default="with_home")
+    parser.add_argument("--store", type=Path, help="folder of the searches, so that a stopped one goes on")
     parser.add_argument("--name", default="embedding_tuning", help="of the file of results")
     asked = parser.parse_args()
     plan = {"trials": asked.trials, "epochs": asked.epochs, "rule": asked.rule}
     path, sets, rounds = RESULTS / f"{asked.name}.json", tests(), []
+    store = asked.store or Path(tempfile.mkdtemp())
     for seed in range(asked.seeds):
-        rounds.append(one_seed(seed, sets, plan))
+        rounds.append(one_seed(seed, sets, plan, store))
         facts = {"pairs": PAIRS, "judge": JUDGED, "model": MODEL, "max_length": LENGTH, **plan}
         write_json(
             path, {"settings": facts, "summary": summary(rounds), "rounds": rounds, "environment": environment()}

@@ -32,6 +32,8 @@ class Classification(Task):
 
     name = "classification"
     baselines: ClassVar[tuple[str, str, str]] = ("linear_probe", "lp_ft", "wise_ft")
+    #: In the study the best five did best; single members, however good on the judge, did worse on the unseen domain.
+    sizes: ClassVar[tuple[int, ...]] = (3, 5)
     shares: ClassVar[tuple[float, ...]] = (1.0, 0.75)
     rules: ClassVar[Mapping[str, Rule]] = RULES
     reported = True

@@ -48,6 +48,8 @@ class Embedding(Task):
 
     name = "embedding"
     baselines: ClassVar[tuple[str, str, str]] = ("untuned", "contrastive", "wise_contrastive")
+    #: Single members too: home's metric counts as well, which says more than a hundred labels.
+    sizes: ClassVar[tuple[int, ...]] = (1, 3, 5)
     #: Further back than a classifier's: an embedding has a metric at its start, and a line from there to here.
     shares: ClassVar[tuple[float, ...]] = (1.0, 0.75, 0.5, 0.25)
     rules: ClassVar[Mapping[str, Rule]] = RULES

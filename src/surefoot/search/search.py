@@ -225,6 +225,7 @@ class _Search:
             seat,
             task.rule(plan),
             self.trials.view,
+            task.sizes,
             task.shares,
         )
 

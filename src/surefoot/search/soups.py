@@ -12,11 +12,6 @@ from surefoot.search.family import Family, Member
 from surefoot.search.judge import Candidate, Judge, Rule
 from surefoot.search.trials import BASELINES
 
-#: Soups of so many of the best members of one start, and shares of the way from the start at which they are tried.
-#: In the study the best five did best; single members, however good on the judge, did worse on the unseen domain.
-SIZES = (3, 5)
-
-
 #: What a mix is made of: names of members, and the share of the way from their start.
 Parts = tuple[tuple[str, ...], float]
 
@@ -25,8 +20,8 @@ Parts = tuple[tuple[str, ...], float]
 class Soups:
     """Makes mixes of members and remembers them: many masks of the judge ask for the same one.
 
-    `sets`: home's held-out examples and the judge, all that a candidate is compared on. `shares`: of the way from the
-    start at which soups are tried.
+    `sets`: home's held-out examples and the judge, all that a candidate is compared on. `sizes` and `shares`: see
+    `Task`.
     """
 
     family: Family
@@ -34,6 +29,7 @@ class Soups:
     judge: Judge
     rule: Rule
     view: Callable[[Member], Any]
+    sizes: Sequence[int] = (3, 5)
     shares: Sequence[float] = (1.0, 0.75)
     mixes: dict[Parts, Member] = field(default_factory=dict)
     _views: dict[str, Any] = field(default_factory=dict)
@@ -41,9 +37,9 @@ class Soups:
     _parts: dict[str, Callable[[np.ndarray], Parts]] = field(default_factory=dict)
 
     def candidates(self, members: Sequence[Member]) -> dict[str, Candidate]:
-        """By name: the baselines; of every start the soups of the best 3 and 5, whole and interpolated.
+        """By name: the baselines; of every start the soups of the best few, whole and interpolated.
 
-        The first members are the baselines. Where a start has no more than three members there is one soup, of all.
+        The first members are the baselines. Where a start has fewer members than a soup takes there is one of all.
         """
         found: dict[str, Candidate] = {}
         for member in members[: len(BASELINES)]:
@@ -52,7 +48,7 @@ class Soups:
         for start in dict.fromkeys(member.start for member in drawn):
             kin = [member for member in drawn if member.start == start]
             for share in self.shares:
-                for size in sorted({min(size, len(kin)) for size in SIZES}):
+                for size in sorted({min(size, len(kin)) for size in self.sizes}):
                     name = f"best {size} of {start}" + (f" at {share:g}" if share < 1.0 else "")
                     self._add(found, name, kin, size, share)
         return found

@@ -35,6 +35,8 @@ class Task(ABC):
     name: ClassVar[str]
     #: Always the first trials: nothing trained, plainly trained (where also members start), and that on the way back.
     baselines: ClassVar[tuple[str, str, str]]
+    #: Soups of so many of the best members of one start.
+    sizes: ClassVar[tuple[int, ...]]
     #: Shares of the way from the start at which soups are tried.
     shares: ClassVar[tuple[float, ...]]
     #: Figures of merit by name; lower is better.

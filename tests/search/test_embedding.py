@@ -1,0 +1,103 @@
+"""The search for an embedding, whole, on a two-layer BERT: the same search as a classifier's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import surefoot
+from conftest import BAD, GOOD, sentences
+from surefoot.assess.similarity import evaluate_similarity, partners, rated
+from surefoot.data.examples import Examples
+from surefoot.errors import DataError, RecipeError
+from surefoot.models.load import load
+from surefoot.search.family import Family, model_with_classes
+
+
+def pairs(count: int, seed: int, *, score: bool = False) -> Examples:
+    """Two texts with a telling word each; how alike they are is whether these say the same."""
+    (first, labels), (second, others) = sentences(count, seed), sentences(count, seed + 1000)
+    if not score:
+        second = [f"a {GOOD[i % 8] if label else BAD[i % 8]} film" for i, label in enumerate(labels)]
+    ratings = (labels == others) + 0.01 * np.arange(count) / count if score else None
+    return Examples(first, None, (), positive=np.array(second, dtype=object), score=ratings, source=f"pairs {seed}")
+
+
+def search(model: str, out: object = None, **changes: object):  # type: ignore[no-untyped-def]
+    options = {"trials": 6, "batch_size": 16, "layers": (1, 2), "startup": 0, "seed": 3} | changes
+    sets = {"judge": {"rated": pairs(40, 4, score=True)}, "tests": {"test": pairs(40, 5, score=True)}}
+    sets |= {"unlabelled": {"test": pairs(40, 5)}}
+    return surefoot.tune(load(model), pairs(80, 3), task="embedding", out=out, **{**sets, **options})
+
+
+@pytest.fixture(scope="module")
+def found(bert_folder, tmp_path_factory):
+    return search(str(bert_folder), tmp_path_factory.mktemp("search") / "run")
+
+
+def test_the_baselines_are_there_and_the_answer_is_no_worse(found):
+    board = found.leaderboard()
+    assert [row["name"] for row in board[:4]] == ["untuned", "contrastive", "wise_contrastive", "contrastive"]
+    assert found.answer.choice.scores[found.answer.choice.name] <= min(row["value"] for row in board[:3])
+    assert {row["state"] for row in board} <= {"complete", "pruned"}
+
+
+def test_the_first_trial_is_the_start_and_the_third_lies_half_way(found, bert_folder):
+    family = Family(model_with_classes(load(str(bert_folder)), ()), found.folder / "family")
+    members = [family.find(f"trial-{number:04d}") for number in range(3)]
+    assert members[0].load() == {}
+    half, whole = members[2].load(), members[1].load()
+    assert whole
+    for name, weight in whole.items():
+        middle = (weight + family.pretrained[name]) / 2
+        torch.testing.assert_close(half[name], middle)
+
+
+def test_the_score_is_that_of_the_model_in_the_folder(found):
+    """Read back, the shipped model says the same of the test pairs; the judge's value is Spearman's rho with home's nDCG."""
+    judged = rated(pairs(40, 5, score=True))
+    again = load(found.folder)
+    assert again.classes == ()
+    assert evaluate_similarity(again, judged)[1].value == pytest.approx(found.metrics["test"].value, abs=0.02)
+    assert found.answer.nested["metric"]["low"] <= found.answer.nested["metric"]["high"]
+    assert found.answer.targets["test"].forecast.method in ("rank_agreement", "judge_mean")
+
+
+def test_a_finished_search_is_opened_and_another_is_refused(found, bert_folder):
+    again = search(str(bert_folder), found.folder)
+    assert again.as_json()["answer"] == found.as_json()["answer"]
+    with pytest.raises(surefoot.SurefootError, match="plan"):
+        search(str(bert_folder), found.folder, epochs=2)
+
+
+def test_labels_say_what_is_found_at_home_and_train_nothing(bert_folder):
+    train = pairs(80, 3)
+    labelled = replace(train, labels=np.arange(80) % 2, classes=("a", "b"))
+    assert len(partners(labelled).relevant[0]) > len(partners(train).relevant[0])
+    result = surefoot.tune(
+        load(str(bert_folder)),
+        labelled,
+        judge={"rated": pairs(40, 4, score=True)},
+        task="embedding",
+        trials=3,
+        batch_size=16,
+    )
+    assert result.model.classes == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "said"),
+    [
+        ({"judge": {}}, DataError, "a search needs a judge"),
+        ({"judge": {"a": pairs(40, 4)}}, DataError, "no ratings; add a column `score`"),
+        ({"judge": {"a": pairs(10, 4, score=True)}}, DataError, "10 examples cannot judge"),
+        ({"bank": ("infonce", "cross_entropy")}, RecipeError, "`cross_entropy` of the bank reads labels"),
+        ({"rule": "threshold_free"}, RecipeError, "which no embedding is judged by"),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_is_trained(bert_folder, change, error, said):
+    with pytest.raises(error, match=said):
+        search(str(bert_folder), **change)
