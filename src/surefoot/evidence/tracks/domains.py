@@ -115,15 +115,19 @@ class Domains(Track):
 
 
 def _of_intents(queries: Iterable[tuple[str, str]]) -> tuple[list[Pair], list[Pair]]:
-    """Each query with one of its own intent, and with one of another."""
+    """Each query with one of its own intent, and with the one of others that shares most words with it, of 50 drawn."""
     texts, intents = (np.array(each) for each in zip(*queries, strict=True))
+    words = [set(text.lower().split()) for text in texts]
     rng = np.random.default_rng(0)
     same, other = [], []
-    for text, intent in zip(texts, intents, strict=True):
+    for row, (text, intent) in enumerate(zip(texts, intents, strict=True)):
         own = np.flatnonzero((intents == intent) & (texts != text))
-        if len(own):
-            same.append((str(text), str(texts[rng.choice(own)])))
-            other.append((str(text), str(texts[rng.choice(np.flatnonzero(intents != intent))])))
+        if not len(own):
+            continue
+        same.append((str(text), str(texts[rng.choice(own)])))
+        drawn = rng.choice(np.flatnonzero(intents != intent), 50)
+        alike = [len(words[row] & words[place]) / len(words[row] | words[place]) for place in drawn]
+        other.append((str(text), str(texts[drawn[int(np.argmax(alike))]])))
     return same, other
 
 
