@@ -33,10 +33,10 @@ class TinyPairs(Pairs):
     def run(self, arm: Arm, **options: Any) -> dict[str, float]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(paired, "CORPORA", dict.fromkeys(paired.CORPORA, _corpus) | {"described": _described})
-            recipe = {"optimizer": {"name": "adamw", "lr": 1e-2}, "batch_size": 8, **arm.recipe} if arm.pairs else {}
+            recipe = {"optimizer": {"name": "adamw", "lr": 1e-2}, "batch_size": 6, **arm.recipe} if arm.pairs else {}
             recipe = recipe if "epochs" not in recipe else arm.recipe
             recipe = (
-                recipe | {"selection": "all", "max_length": 32, "epochs": recipe.get("epochs", 3)} if arm.pairs else {}
+                recipe | {"selection": "all", "max_length": 32, "epochs": recipe.get("epochs", 1)} if arm.pairs else {}
             )
             return super().run(arm.model_copy(update={"recipe": recipe}), **options)
 
@@ -71,7 +71,7 @@ class TinyFewShot(FewShot):
 def _corpus() -> list[dict[str, Any]]:
     """Documents with all that makers read, each linked to the two before."""
     found = []
-    for row, text in enumerate(examples(64, 7).inputs):
+    for row, text in enumerate(examples(24, 7).inputs):
         named = [f"d{row - back}" for back in (1, 2) if row >= back]
         body = f"The story was {text} and long. A town is {text}."
         found.append(
