@@ -18,10 +18,14 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModelForMaskedLM, BertForMaskedLM
 
+from conftest import sentences
+from surefoot.data.examples import Examples
 from surefoot.errors import RecipeError
 from surefoot.evidence.undone import write
 from surefoot.models.load import load
+from surefoot.models.predict import encode_inputs, predict
 from surefoot.models.shallow_decoder import WordHead
+from surefoot.tune.fit import Fit
 from surefoot.tune.objectives.clear import CLEAR, nt_xent
 from surefoot.tune.objectives.compcse import CompCSE
 from surefoot.tune.objectives.denosent import DenoSent
@@ -30,6 +34,8 @@ from surefoot.tune.objectives.masked_lm import MaskedLM, choose
 from surefoot.tune.objectives.rank_reduction import RankReduction
 from surefoot.tune.objectives.simcse import SimCSE
 from surefoot.tune.objectives.views import contrast, dropouts
+from surefoot.tune.rank_curve import RankCurve
+from surefoot.tune.recipe import Recipe
 
 
 def ready(term, model):
@@ -372,6 +378,26 @@ def test_rank_of_one_direction_and_of_orthogonal_ones():
 
     assert float(RankReduction()(Seen(torch.ones(5, 8)))) == pytest.approx(0.0, abs=1e-5)
     assert float(RankReduction()(Seen(torch.eye(8)[:5]))) == pytest.approx(math.log(5), rel=1e-5)
+
+
+def test_a_rank_curve_is_that_of_the_snapshots_and_changes_nothing(tiny_bert):
+    """Against numpy's singular values of vectors from trainings that end where it looked."""
+    texts = sentences(24, 5)[0]
+    recipe = {"head": "zero", "objectives": {"simcse": 1.0}, "optimizer": {"name": "adamw", "lr": 1e-3}}
+    train = Examples(sentences(32, 6)[0], None, (), source="made")
+    fit = Fit(Recipe(**recipe, batch_size=8, epochs=1, schedule="constant"), tiny_bert, train)
+    curve = RankCurve(fit, texts)
+    looked = fit.run(looks={1, 2, 4}, look=curve)
+    assert curve.steps == [1, 2, 4]
+    for epochs, rank in ((0.25, curve.ranks[0]), (1, curve.ranks[2])):
+        plain = Fit(Recipe(**recipe, batch_size=8, epochs=epochs, schedule="constant"), tiny_bert, train).run()
+        features = predict(plain, encode_inputs(plain, texts, "text")).features
+        features /= np.linalg.norm(features, axis=1, keepdims=True)
+        values = np.linalg.svd(features.astype(np.float64), compute_uv=False)
+        shares = values / values.sum()
+        assert rank == pytest.approx(float(np.exp(-(shares * np.log(shares)).sum())), rel=1e-4)
+    assert all(torch.equal(one, other) for one, other in zip(looked.parameters(), plain.parameters(), strict=True))
+    assert curve.peak == curve.steps[int(np.argmax(curve.ranks))]
 
 
 # --- what they are not for

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 from scipy.stats import spearmanr
 
-from surefoot.tune.objectives.i_star import isoscore
+from surefoot.embed.geometry import alignment, isotropy, uniformity
 
 #: Pairs rated at least so high (of 5) are two sentences that say the same.
 ALIKE = 4.0
@@ -23,18 +22,17 @@ def geometry(first: np.ndarray, second: np.ndarray, rated: np.ndarray) -> dict[s
     over all pairs of sentences. sentence_isotropy: IsoScore* of all embeddings. effective_rank: see there.
     """
     together = np.concatenate([first, second]).astype(np.float64)
-    cosines = (together @ together.T)[np.triu_indices(len(together), 1)]
     alike = rated >= ALIKE
     return {
-        "pair_alignment": float((2 - 2 * (first[alike] * second[alike]).sum(1)).mean()),
-        "sentence_uniformity": float(np.log(np.exp(-4 * (1 - cosines)).mean())),
-        "sentence_isotropy": float(isoscore(torch.from_numpy(together).T.cov())),
+        "pair_alignment": alignment(first[alike], second[alike]),
+        "sentence_uniformity": uniformity(together @ together.T),
+        "sentence_isotropy": isotropy(together),
         "effective_rank": effective_rank(together),
     }
 
 
 def effective_rank(embeddings: np.ndarray) -> float:
-    """exp(-sum_j p_j log p_j), p: the singular values over their sum; between 1 and min(N, D). Roy and Vetterli 2007.
+    """exp(-sum_j p_j log p_j), p: the singular values over their sum, not centred; between 1 and min(N, D). Roy and Vetterli 2007.
 
     >>> round(effective_rank(np.eye(5)), 6)
     5.0

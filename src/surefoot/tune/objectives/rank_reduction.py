@@ -40,7 +40,7 @@ class RankReduction(Objective):
     and Vetterli's effective rank. Which of the two the authors take, and the size of their weight, could not be verified
     from public sources; no code is public.
 
-    Needs no labels and no pass of its own. Raises RecipeError for another spectrum. Reference: Jung et al. 2024, sections
+    Where the rank peaks in a training, `surefoot.tune.rank_curve.RankCurve` shows. Needs no labels and no pass of its own. Raises RecipeError for another spectrum. Reference: Jung et al. 2024, sections
     2 and 5; Roy and Vetterli 2007.
 
     >>> RankReduction(spectrum="singular").spectrum
@@ -54,11 +54,20 @@ class RankReduction(Objective):
         self.spectrum = one_of("spectrum", spectrum, ["eigenvalues", "singular"])
 
     def forward(self, step: Step) -> Tensor:
-        u = unit(step.output.features)
-        # Of the two products the smaller: their eigenvalues are the same, but for zeros.
-        product = u @ u.T if len(u) < u.shape[1] else u.T @ u
-        values = torch.linalg.eigvalsh(product / len(u)).clamp_min(EMPTY)
-        if self.spectrum == "singular":
-            values = values.sqrt()
-        shares: Tensor = values / values.sum()
-        return -(shares * shares.log()).sum()
+        return log_rank(step.output.features, spectrum=self.spectrum)
+
+
+def log_rank(features: Tensor, *, spectrum: str = "eigenvalues") -> Tensor:
+    """The entropy of the shares p of the spectrum of features (B, D) on the unit sphere: a scalar, in nats.
+
+    >>> round(float(log_rank(torch.eye(4)).exp()), 4)
+    4.0
+    """
+    u = unit(features)
+    # Of the two products the smaller: their eigenvalues are the same, but for zeros.
+    product = u @ u.T if len(u) < u.shape[1] else u.T @ u
+    values = torch.linalg.eigvalsh(product / len(u)).clamp_min(EMPTY)
+    if spectrum == "singular":
+        values = values.sqrt()
+    shares: Tensor = values / values.sum()
+    return -(shares * shares.log()).sum()
