@@ -71,6 +71,10 @@ def check_search(folder: str | Path) -> dict[str, Any]:
             raise ValueError("not the facts of a search")
     except (OSError, ValueError) as error:
         raise RunError(f"{folder / 'search.json'}: cannot be read ({error}): tune again into another folder") from error
+    if "metric" in facts["answer"].get("judge domains", {}):
+        raise RunError(
+            f"{folder}: an embedding, which forecasts for sets that `surefoot tune` is given as --unlabelled: they are in search.json"
+        )
     return cast("dict[str, Any]", facts)
 
 

@@ -72,9 +72,7 @@ def explain(
     why |= _of_sets(everything, len(trials.train.classes))
     if baselines["linear_probe"] is not None:
         why["changes"] = flipped(everything, "linear_probe")
-    why["path"] = path(
-        family, answer.member, held, everything, searcher.plan.max_length, judge, HOME, trials.home
-    )
+    why["path"] = path(family, answer.member, held, everything, searcher.plan.max_length, judge, HOME, trials.home)
     why["lines"] = _lines(answer, trials, searcher.targets, sampled)
     why["members"] = _members(answer, trials)
     why["importance"] = importance(board, seed=searcher.plan.seed)
