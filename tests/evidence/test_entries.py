@@ -23,6 +23,7 @@ from surefoot.data.examples import Examples
 from surefoot.errors import AssetError
 from surefoot.evidence import wording
 from surefoot.evidence.classification import Classification, World
+from surefoot.evidence.embedding import opened
 from surefoot.evidence.entry import Arm, Entry, entries
 from surefoot.evidence.quantities import READ, described
 from surefoot.evidence.track import Track, load_track, track_names
@@ -36,8 +37,9 @@ from surefoot.evidence.tracks.tasks import Tasks
 from surefoot.models.load import load
 from surefoot.models.model import Model
 from surefoot.registry import get, methods
+from surefoot.tune import smaller
 from surefoot.tune.recipe import Recipe
-from tiny_models import save_gpt2
+from tiny_models import save_gpt2, save_llama
 
 ENTRIES = list(entries().values())
 #: The first takes a minute and Cranfield; with fewer documents in tests/search/test_path.py. The second acts on logits beyond
@@ -175,8 +177,19 @@ class TinySentences(SentenceSimilarity):
     pairs: ClassVar[int] = 24
     recipe: ClassVar[Mapping[str, Any]] = {**RECIPE, "optimizer": {"name": "adamw", "lr": 1e-2}}
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, causal: Path | None = None) -> None:
+        self.folder, self.causal = folder, causal
+
+    def model(self, how: Mapping[str, Any], folder: Path | str = "minilm") -> Model:
+        """The Llama where SmolLM2 would be."""
+        return opened({"pool": how.get("pool")}, self.causal if "model" in how else self.folder)
+
+    def run(self, arm: Arm, **options: Any) -> dict[str, float]:
+        less = {"layers": 1, "dim": 8}
+        if arm.embedding is not None:
+            fewer = {key: less.get(key, value) for key, value in arm.embedding.items()}
+            arm = arm.model_copy(update={"embedding": fewer})
+        return super().run(arm, **options)
 
     @cached_property
     def rated(self) -> pd.DataFrame:
@@ -247,10 +260,11 @@ class Pixels(nn.Module):
 
 @pytest.fixture(autouse=True, scope="module")
 def _fewer_documents() -> Iterator[None]:
-    """Retrieval by strategies and by word vectors runs on its own track, on few of its documents."""
+    """Retrieval by strategies and by word vectors runs on its own track, on few of its documents; vectors are narrow."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search, "FUNCTIONS", 10)
         patch.setattr(wording, "DOCUMENTS", 30)
+        patch.setattr(smaller, "NARROWEST", 8)  # the tiny vectors are narrower than that
         yield
 
 
@@ -291,7 +305,11 @@ def test_a_mechanism_is_measured_with_and_without(
     # What plays on a track of its own plays there; everything else trains on the tiny one.
     place = _place(entry.arm, tiny) if isinstance(track, Classification) else track
     place = tiny_answers if _needs(entry.arm, "causal") else place
-    place = TinySentences(bert_folder) if isinstance(track, SentenceSimilarity) and entry.arm.recipe else place
+    if isinstance(track, SentenceSimilarity) and (entry.arm.recipe or entry.arm.embedding):
+        causal = "model" in (entry.arm.embedding or {})
+        place = TinySentences(
+            bert_folder, save_llama(tmp_path_factory.mktemp("llama"), bert_folder) if causal else None
+        )
     place = TinyDefinitions(bert_folder) if isinstance(track, Definitions) else place
     place = TinyDomains() if isinstance(track, Domains) else place
     place = TinyTasks(tiny.model) if isinstance(track, Tasks) else place

@@ -27,7 +27,7 @@ FOLDER = Path(__file__).parent / "entries"
 
 
 #: Fields of an arm that came after there were results.
-_LATER = frozenset({"adapt", "compress", "strategy", "shift", "reading", "words", "pairs", "few_shot"})
+_LATER = frozenset({"adapt", "compress", "strategy", "shift", "reading", "words", "pairs", "few_shot", "embedding"})
 
 
 class _Strict(BaseModel):
@@ -47,7 +47,8 @@ class Arm(_Strict):
     compress: what makes the trained model smaller. adapt: what adapts the track's own model to streams of the domains
     away, with the `streams` it meets (see `adapting.py`); `frozen` is what they are compared with. words: static vectors
     that learn from the track's texts (see `wording.py`). pairs: a pair maker, by its name and options, and the `corpus`
-    (see `paired.py`) whose pairs the recipe trains on. few_shot: a way of `tune/few_shot.py`.
+    (see `paired.py`) whose pairs the recipe trains on. few_shot: a way of `tune/few_shot.py`. embedding: how
+    texts become vectors, before a recipe trains or without one (see `embedding.py`).
     """
 
     named: str | None = None
@@ -65,6 +66,7 @@ class Arm(_Strict):
     words: dict[str, Any] | None = None
     pairs: dict[str, Any] | None = None
     few_shot: str | None = None
+    embedding: dict[str, Any] | None = None
 
     @model_serializer(mode="wrap")
     def _as_fields(self, fields: Any) -> dict[str, Any]:

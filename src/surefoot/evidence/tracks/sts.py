@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from scipy.stats import spearmanr
 
-from surefoot import load
 from surefoot.data.examples import Examples
 from surefoot.data.tasks.stored import stored
 from surefoot.errors import SurefootError
 from surefoot.evidence.classification import World
 from surefoot.evidence.cost import Clock, nothing_cached
+from surefoot.evidence.embedding import Reader, opened, reader
 from surefoot.evidence.entry import Arm
 from surefoot.evidence.geometry import geometry, sensitivity, word_order
 from surefoot.evidence.quantities import is_quantity, measure
-from surefoot.evidence.reading import embed
 from surefoot.evidence.track import Track
 from surefoot.evidence.trained import Trained, predictions
 from surefoot.evidence.undone import sentences, undone
 from surefoot.models.model import Model
 from surefoot.tune.fit import Fit
-from surefoot.tune.recipe import Recipe
+from surefoot.tune.recipe import Recipe, build_objective
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,34 +78,47 @@ class SentenceSimilarity(Track):
         """The folder of the model that arms with a recipe start from."""
         return undone(store)
 
+    def model(self, how: Mapping[str, Any], folder: Path | str = "minilm") -> Model:
+        """What an arm reads with, from `folder` where its `embedding` names no model."""
+        return opened(how, folder)
+
     def unlabelled(self, seed: int) -> Examples:
         """What arms with a recipe may train on."""
         return sentences(SENTENCES + HELD_OUT, seed=seed)
 
     def run(self, arm: Arm, *, seed: int, quantities: Collection[str] = (), store: Path) -> dict[str, float]:
-        if arm != Arm(recipe=arm.recipe):
-            raise SurefootError(f"track `{self.name}` trains by a recipe alone: leave out what else the arm has")
+        if arm != Arm(recipe=arm.recipe, embedding=arm.embedding):
+            raise SurefootError(
+                f"track `{self.name}` has recipes and embeddings alone: leave out what else the arm has"
+            )
+        how = arm.embedding or {}
         drawn = self.rated.groupby(["year", "subset"]).sample(self.pairs, random_state=seed).reset_index(drop=True)
         if not arm.recipe:
-            model, clock = load("minilm", max_length=64), Clock()
+            model, clock = self.model(how), Clock()
             with nothing_cached(), clock.running():
-                found = scores(model, drawn)
+                found = scores(reader(how, model, self._for_codes(how, seed), seed=seed), drawn)
             return found | {"seconds": clock.seconds}
         trained = self.tune(arm, seed=seed, store=store)
         asked = [name for name in quantities if is_quantity(name)]
         if asked:
             trained.predicted |= predictions(trained.model, {**trained.world.tests, "train": trained.world.train})
         with nothing_cached():
-            found = scores(trained.model, drawn)
+            found = scores(reader(how, trained.model, self._for_codes(how, seed), seed=seed), drawn)
         return found | measure(trained, asked) | {"seconds": trained.seconds}
+
+    def _for_codes(self, how: Mapping[str, Any], seed: int) -> list[str]:
+        return list(self.unlabelled(seed).inputs) if "code" in how else []
 
     def tune(self, arm: Arm, *, seed: int, store: Path) -> Trained:
         """The start, trained by the arm's recipe."""
         folder, clock = self.start(store), Clock()
         recipe = Recipe(**{**self.recipe, **arm.recipe})
         every = self.unlabelled(seed)
+        if any("pairs" in build_objective(name, spec).needs for name, spec in recipe.objectives.items()):
+            # A sentence is its own positive, as in SimCSE: the two passes differ by their dropout.
+            every = replace(every, positive=np.array(every.inputs, dtype=object))
         test, train = every.take(np.arange(HELD_OUT)), every.take(np.arange(HELD_OUT, len(every)))
-        world = World(load(folder, max_length=64), train, {"sentences": test}, "sentences", test)
+        world = World(self.model(arm.embedding or {}, folder), train, {"sentences": test}, "sentences", test)
         with nothing_cached(), clock.running():
             fit = Fit(recipe, world.model, train, seed=100 * seed)
             start = {name: each.clone() for name, each in fit.model.state_dict().items()}
@@ -113,10 +126,10 @@ class SentenceSimilarity(Track):
         return Trained(world=world, fit=fit, model=model, start=start, depth=0, predicted={}, seconds=clock.seconds)
 
 
-def scores(model: Model, pairs: pd.DataFrame) -> dict[str, float]:
+def scores(read: Reader, pairs: pd.DataFrame) -> dict[str, float]:
     """Spearman's rho by year and their mean, on the subsets that are tests; `spearman_train`: on those that are not; and
     what the embeddings of the tests are like (see `geometry.py`)."""
-    first, second = embed(model, list(pairs["sentence1"])), embed(model, list(pairs["sentence2"]))
+    first, second = read(list(pairs["sentence1"])), read(list(pairs["sentence2"]))
     cosine, rated = (first * second).sum(1), pairs["score"].astype(float).to_numpy()
     test = pairs["subset"].str.endswith(".test").to_numpy()
     found = {
@@ -129,7 +142,7 @@ def scores(model: Model, pairs: pd.DataFrame) -> dict[str, float]:
         mean["spearman_train"] = rho(cosine[~test], rated[~test])
     texts = [list(pairs[name][test]) for name in ("sentence1", "sentence2")]
     words = {"overlap_order": word_order(cosine[test], *texts)}
-    more = geometry(first[test], second[test], rated[test]) | sensitivity(partial(embed, model), texts[0])
+    more = geometry(first[test], second[test], rated[test]) | sensitivity(read, texts[0])
     return mean | found | more | words
 
 
