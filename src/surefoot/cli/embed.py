@@ -56,6 +56,12 @@ def embed(
     backend: Annotated[str, typer.Option(help="What runs the network: torch, onnx or openvino.")] = "torch",
     format: Annotated[str, typer.Option(help="parquet (columns id, embedding) or npy (with ids beside).")] = "parquet",
     shard_rows: Annotated[int, typer.Option(help="Rows of a shard; memory grows with it.", min=1)] = 16384,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="What the cloud of vectors looks like: isotropy, hubness, rank, and a map in report.html."
+        ),
+    ] = False,
     skip_invalid: Annotated[
         bool, typer.Option("--skip-invalid", help="Leave out rows that cannot be embedded, and say how many.")
     ] = False,
@@ -68,6 +74,8 @@ def embed(
     Every row is looked at before the first is embedded: empty texts, texts that are not UTF-8 and ids that stand twice
     are named by their rows. Within a shard each distinct text is embedded once, in batches of like length. A killed
     command goes on at the first missing shard when it is given again; a folder of another model is refused.
+
+    --explain prints the geometry of the vectors and draws a map of them, with their texts, into the folder's report.html.
 
     Examples: surefoot embed --model minilm --input corpus.parquet --output vectors/;
     surefoot embed --model minilm --input notes.csv --column body=text --dtype auto --quantize int8 --output vectors/
@@ -109,14 +117,35 @@ def embed(
             progress=bars,
         )
         seconds = time.perf_counter() - begin
+    geometry = None
+    if explain:
+        from surefoot.embed.explain import explain_vectors
+
+        geometry, page = explain_vectors(output, corpus)
     new = found.rows - found.resumed
     rate = new / seconds if new else None
     if json:
-        print_json(found.as_json() | {"seconds": round(seconds, 3), "rows_a_second": rate and round(rate, 1)})
+        said: dict[str, Any] = {"seconds": round(seconds, 3), "rows_a_second": rate and round(rate, 1)}
+        print_json(found.as_json() | said | ({"geometry": geometry.as_json()} if geometry else {}))
         return
     speed = f", {rate:,.0f} a second" if rate else ""
     out(f"{found.rows:,} vectors of {found.width} numbers in {found.folder}{speed}")
+    if geometry is not None:
+        out("", _geometry_table(geometry), f"map: {page}")
     notes(_said(found, encoder.max_length))
+
+
+def _geometry_table(geometry: Any) -> Any:
+    from rich.table import Table
+
+    from surefoot.report.vectors import geometry_rows
+
+    table = Table(title=f"geometry of {geometry.vectors:,} vectors", title_justify="left")
+    for name in ("quantity", "value", "what it says"):
+        table.add_column(name, justify="right" if name == "value" else "left", no_wrap=True)
+    for row in geometry_rows(geometry):
+        table.add_row(*row)
+    return table
 
 
 def _said(found: Any, length: int) -> list[str]:

@@ -14,11 +14,27 @@ from surefoot.cli.options import Attack, Attacked, AttackOption, Device, Epsilon
 
 @command("evaluate")
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of a run, or of a model that surefoot saved.", metavar="RUN")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of a run, or of a model that surefoot saved; with --sts or --mteb any model.", metavar="RUN"
+        ),
+    ],
     data: Annotated[
         list[str],
         typer.Option("--data", "--test", help="Labelled data as NAME=FILE; repeat for several.", metavar="NAME=FILE"),
-    ],
+    ] = [],  # noqa: B006 - typer reads it
+    sts: Annotated[
+        list[str],
+        typer.Option(
+            help="Judge the embedding: pairs with ratings (sentence1, sentence2, score) as NAME=FILE, or a folder with corpus, queries and qrels; repeat for several.",
+            metavar="NAME=FILE",
+        ),
+    ] = [],  # noqa: B006
+    mteb: Annotated[
+        list[str],
+        typer.Option(help="Judge the embedding on this task of the package mteb; repeat for several.", metavar="TASK"),
+    ] = [],  # noqa: B006
     column: Annotated[list[str], typer.Option(help="Rename a column: intent=label.", metavar="COLUMN=ROLE")] = [],  # noqa: B006 - typer reads it
     attack: Attack = None,
     epsilon: Epsilon = None,
@@ -47,6 +63,9 @@ def evaluate(
     surefoot evaluate runs/first --data photos=photos.parquet --attack pgd --epsilon 8/255;
     surefoot evaluate runs/first --data tweets.parquet --shifts text-standard
 
+    With --sts, how well its vectors judge what is alike (Spearman against ratings, or nDCG@10 of a search), no labels
+    needed: surefoot evaluate minilm --sts sts=sts.parquet.
+
     A run that `surefoot compress` made is shown beside the one that it was made of.
 
     What shifts cost is kept in the run's findings/shifts-SUITE.json and added to its report.html.
@@ -63,6 +82,15 @@ def evaluate(
     from surefoot.tune.folder import check_run
 
     use_threads(threads)
+    if sts or mteb:
+        from surefoot.cli.similarity import evaluate_embedding
+
+        evaluate_embedding(run, sts, mteb, data=data, columns=column, device=device, json=json)
+        return
+    if not data:
+        from surefoot.errors import DataError
+
+        raise DataError("nothing to evaluate on: give labelled data with --data, or --sts or --mteb for an embedding")
     suite = read_suite(shifts) if shifts else []
     spec = attack_spec(attack, epsilon, attack_option, attacked)
     check_run(run)
