@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from surefoot.assess.metrics import Metrics
 from surefoot.errors import RunError, nearest
 from surefoot.files import atomic_write, write_json
 from surefoot.models.predict import Prediction
