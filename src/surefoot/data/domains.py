@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ def marked(examples: Examples) -> Examples:
     if examples.modality != "text" or examples.domain is None:
         raise DataError(f"{examples.source}: texts with a column `domain` are marked by it: add one")
     domains = [str(each) for each in examples.domain]
-    columns = {
+    columns: dict[str, Any] = {
         name: np.array([f"{domain} {text}" for domain, text in zip(domains, column, strict=True)], dtype=object)
         for name in ("positive", "negative")
         if (column := getattr(examples, name)) is not None

@@ -140,7 +140,7 @@ def through(model: Model, layers: nn.ModuleList, states: Tensor, attention_mask:
     parent._modules[attribute] = nn.ModuleList([_Entering(states, layers[0]), *layers[1:]])
     try:
         # The words are not read: the states stand in their place.
-        output: Any = model.backbone(input_ids=ids, attention_mask=attention_mask)  # type: ignore[operator]
+        output: Any = model.backbone(input_ids=ids, attention_mask=attention_mask)
     finally:
         parent._modules[attribute] = own
     found: Tensor = output.last_hidden_state.float()

@@ -68,7 +68,7 @@ class DefSentPlus(Objective):
         self.iterations = whole("iterations", iterations, least=1)
 
     def setup(self, context: Context) -> None:
-        entries, there = len(context.classes), len(context.labels.unique())
+        entries, there = len(context.classes), len(set(context.labels.tolist()))
         if context.texts is None or there < 3:
             raise RecipeError(
                 f"defsent_plus tells entries of a dictionary apart, and the data have {there} classes: give definitions as texts and their entries as labels"

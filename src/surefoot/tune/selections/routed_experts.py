@@ -84,7 +84,7 @@ class RoutedLinear(Addition):
         route = self.route
         found = output.new_empty(*x.shape[:-1], output.shape[-1])
         found[route < 0] = output
-        for expert in route[route >= 0].unique().tolist():
+        for expert in sorted(set(route[route >= 0].tolist())):
             rows = route == expert
             bias = None if self.bias is None else self.bias[expert]
             found[rows] = F.linear(x[rows], self.weight[expert], bias).to(found.dtype)
