@@ -105,9 +105,9 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn():
     assert max(fit.history.losses) < 1e-12
 
 
-def test_what_a_teacher_cannot_teach():
+def test_what_a_teacher_cannot_teach(tmp_path):
     with pytest.raises(RecipeError, match="nobody"):
-        Distil(teacher="nobody/here").setup(context(text_model()))
+        Distil(teacher=str(tmp_path / "nobody")).setup(context(text_model()))
     with pytest.raises(RecipeError, match="teacher"):
         Distil(teacher="")
     with pytest.raises(RecipeError, match="translations"):
