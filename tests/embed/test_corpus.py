@@ -242,6 +242,21 @@ def test_the_command(bert_folder: Path, tmp_path: Path) -> None:
     refused([*argv, "--pooling", "cls"], ["differ in the pooling (`mean` there, `cls` asked for)"], out=out, late=True)
 
 
+def test_a_model_of_its_first_layers(bert_folder: Path, tmp_path: Path) -> None:
+    """One layer and eight numbers of a model of two and 32, as who loads it would cut it; not with the whole model's."""
+    from surefoot.models.load import load
+    from surefoot.models.shallow import first_layers
+
+    path, out = parquet(tmp_path / "corpus.parquet", text=TEXTS[:5]), tmp_path / "vectors"
+    argv: list[object] = ["embed", "--model", bert_folder, "--input", path, "--output", out, "--dim", 8]
+    result = surefoot(*argv, "--layers", 1)
+    assert result.exit_code == 0, result.output
+    expected = Encoder(first_layers(load(bert_folder), 1), dim=8).encode(TEXTS[:5])
+    np.testing.assert_allclose(read_vectors(out)[1], expected, atol=1e-6)
+    refused([*argv, "--layers", 3], ["layers 3", "has 2"], out=out, late=True)
+    refused(argv, ["differ in the weights"], out=out, late=True)
+
+
 def test_bad_commands(bert_folder: Path, tmp_path: Path) -> None:
     path, out = parquet(tmp_path / "corpus.parquet", text=["a", " "]), tmp_path / "vectors"
     argv: list[object] = ["embed", "--model", bert_folder, "--input", path, "--output", out]

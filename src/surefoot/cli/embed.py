@@ -37,6 +37,10 @@ def embed(
         int | None,
         typer.Option(help="Keep the first so many numbers and scale them to length one: for Matryoshka models.", min=1),
     ] = None,
+    layers: Annotated[
+        int | None,
+        typer.Option(help="Run the first so many layers alone: for models of matryoshka_2d or starbucks.", min=1),
+    ] = None,
     quantize: Annotated[
         str | None,
         typer.Option(help="Store a byte (int8, uint8) or a bit (binary, ubinary) for each number."),
@@ -89,12 +93,14 @@ def embed(
     from surefoot.embed.encoder import Encoder
     from surefoot.embed.quantize import check_quantization
     from surefoot.models.load import load
+    from surefoot.models.shallow import first_layers
 
     use_threads(threads)
     check_quantization(quantize)
     options = parse_options(pooling_option, option="--pooling-option")
     pool: Any = {"name": pooling, **options} if pooling and options else pooling
     opened = load(model, max_length=max_length, pool=pool, device=device)
+    opened = first_layers(opened, layers) if layers else opened
     encoder = Encoder(
         opened,
         dtype=dtype,  # type: ignore[arg-type]
