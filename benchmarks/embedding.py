@@ -120,7 +120,7 @@ def ratio(rates: dict[str, list[float]], arm: str, against: str) -> dict[str, An
 
 
 def similarity(data: Path, names: list[str], backends: list[str]) -> dict[str, float]:
-    """Spearman of cosines with the ratings of all STS pairs, for each arm, in points."""
+    """Spearman of cosines with the ratings of all STS pairs, in points, for these arms."""
     from scipy.stats import spearmanr
 
     table = pq.read_table(data / "sts.parquet")
@@ -183,7 +183,8 @@ def main() -> None:
             name: ratio(busy, *pair) | {"asked": ASKED[name]} for name, pair in chosen.items()
         }
     if args.sts:
-        before["sts"] = similarity(args.data, list(before["rates"]), args.backends)
+quickest = before["ratios"]["best mode, over sentence-transformers float32"]["arm"]
+        before["sts"] = similarity(args.data, ["surefoot torch float32", quickest], args.backends)
     if args.memory:
         copies = -(-args.memory // len(texts))
         before["memory"] = peak_memory(texts, copies)

@@ -166,8 +166,8 @@ def test_chunks_are_means_of_pieces(minilm: Model) -> None:
     assert raw.counts.truncated == 0
     alone = Encoder(minilm, normalize=False, max_length=12)
     pieces = alone.encode(["one two three four five six seven eight nine ten", "eleven twelve"])
-    np.testing.assert_allclose(found[0], pieces.mean(0), atol=1e-6)
-    np.testing.assert_allclose(found[1], alone.encode(["short"])[0], atol=1e-6)
+    np.testing.assert_allclose(found[0], pieces.mean(0), atol=1e-5)
+    np.testing.assert_allclose(found[1], alone.encode(["short"])[0], atol=1e-5)
 
 
 def test_a_text_of_a_hundred_thousand_tokens(minilm: Model) -> None:

@@ -21,9 +21,9 @@ class MtebEncoder:
     def __init__(self, model: Model) -> None:
         from surefoot.embed import Encoder
 
-        mteb: Any = require("mteb", extra="mteb", why="--mteb")
+        meta: Any = require("mteb.models.model_meta", extra="mteb", why="--mteb")
         self.encoder = Encoder(model)
-        self.mteb_model_meta = mteb.ModelMeta.create_empty(
+        self.mteb_model_meta = meta.ModelMeta.create_empty(
             overwrites={"name": f"surefoot/{model.name}", "revision": "local"}
         )
 
@@ -59,8 +59,9 @@ def evaluate_task(model: Model, name: str) -> dict[str, Any]:
     except KeyError as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"mteb has no task `{name}` ({reason}): `mteb available-tasks` lists them") from None
+    encoder = MtebEncoder(model)
     try:
-        found = mteb.evaluate(MtebEncoder(model), task, cache=None, show_progress_bar=False)[0]
+        found = mteb.evaluate(encoder, task, cache=None, show_progress_bar=False)[0]
     except Exception as error:  # the hub and the data sets have a class for every reason
         reason = " ".join(str(error).split())[:200]
         raise DataError(
