@@ -183,7 +183,7 @@ def main() -> None:
             name: ratio(busy, *pair) | {"asked": ASKED[name]} for name, pair in chosen.items()
         }
     if args.sts:
-quickest = before["ratios"]["best mode, over sentence-transformers float32"]["arm"]
+        quickest = before["ratios"]["best mode, over sentence-transformers float32"]["arm"]
         before["sts"] = similarity(args.data, ["surefoot torch float32", quickest], args.backends)
     if args.memory:
         copies = -(-args.memory // len(texts))
