@@ -73,7 +73,9 @@ class Watched:
 
     def __iter__(self) -> Iterator[Record]:
         advance = self.bars.start(Path(self.records.source).name, len(self.records))
-        for self.count, record in enumerate(self.records, start=1):
+        self.count = 0
+        for record in self.records:
+            self.count += 1
             yield record
             advance(1)
 
