@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Processes that run tests; each uses one thread.
 TESTERS ?= 2
 
-.PHONY: help demo test lint bench bench-speed bench-quality bench-embed bench-kill bench-merge bench-reviews bench-steps bench-shifts bench-adversarial bench-estimators study readme docs docs-serve docs-outputs clean
+.PHONY: help demo test lint bench bench-speed bench-quality bench-embed bench-kill bench-merge bench-reviews bench-steps bench-shifts bench-adversarial bench-estimators bench-echo bench-matryoshka study readme docs docs-serve docs-outputs clean
 
 help:            ## what there is
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -56,6 +56,12 @@ docs-serve: $(STAMP) ## show the documentation at http://127.0.0.1:8000
 
 docs-outputs: $(STAMP) ## run the pages of the documentation and write what their blocks print into them
 	$(BIN)/python docs/generate/outputs.py
+
+bench-echo: $(STAMP)   ## echo embeddings: worth, cost, and beside the authors' code (STORE=folder, PEER=their checkout)
+	$(BIN)/python benchmarks/echo.py --store $(STORE) --parts quality cost tuned $(if $(PEER),peer --peer $(PEER))
+
+bench-matryoshka: $(STAMP)   ## one encoder of many sizes: quality against speed (STORE=folder; resumes)
+	$(BIN)/python benchmarks/matryoshka.py --store $(STORE)
 
 bench-reviews: $(STAMP)   ## the search against fine-tuning, LP-FT and WiSE-FT: three turns, ten seeds (STORE=folder; resumes)
 	$(BIN)/python benchmarks/reviews.py --store $(STORE)
