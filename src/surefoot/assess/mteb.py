@@ -33,7 +33,7 @@ class MtebEncoder:
 
     def similarity(self, first: Any, second: Any) -> np.ndarray:
         """Cosines (N, M)."""
-        return _unit(first) @ _unit(second).T
+        return np.asarray(_unit(first) @ _unit(second).T)
 
     def similarity_pairwise(self, first: Any, second: Any) -> np.ndarray:
         """Cosines (N,)."""

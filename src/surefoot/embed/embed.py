@@ -136,7 +136,7 @@ def weights_digest(model: Model) -> str:
             continue
         for name, tensor in sorted(part.state_dict().items()):
             digest.update(name.encode())
-            digest.update(np.ascontiguousarray(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy()))
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     words: Any = getattr(model.processor, "tokenizer", None)
     digest.update(json.dumps(sorted(words.get_vocab().items())).encode() if words is not None else b"")
     return digest.hexdigest()[:16]

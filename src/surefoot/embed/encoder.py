@@ -67,9 +67,9 @@ class Encoder:
             raise ModelError(f"unknown dtype `{dtype}`: known: {', '.join(f'`{each}`' for each in DTYPES)}")
         if dtype == "auto":
             dtype = "bfloat16" if has_bfloat16(model.device.type) else "float32"
-        self.modules = read_modules(model)
+        modules = list(read_modules(model))
         self.width = next(
-            (each.linear.out_features for each in reversed(self.modules) if isinstance(each, Dense)), model.dim
+            (each.linear.out_features for each in reversed(modules) if isinstance(each, Dense)), model.dim
         )
         if dim is not None and not 1 <= dim <= self.width:
             raise ModelError(
@@ -81,10 +81,9 @@ class Encoder:
         self.model = model.eval()
         self.dtype: Dtype = dtype
         self.dim = dim or self.width
-        ends = any(isinstance(each, Normalize) for each in self.modules[-1:])
+        ends = any(isinstance(each, Normalize) for each in modules[-1:])
         self.normalize = (ends or model.normalize) if normalize is None else normalize
-        if ends:
-            self.modules = self.modules[:-1]
+        self.modules = torch.nn.Sequential(*(modules[:-1] if ends else modules))
         self.max_length = min(max_length or processor.max_length, processor.max_length)
         self.chunk = chunk
         self.counts = Counts()

@@ -61,7 +61,7 @@ class _Linear:
 
 def _has_ordered() -> bool:
     """Whether this torch has the products that its own compiler emits for processors."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+    return bool(torch._C._has_mkldnn) and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
 
 
 def _rounded(weight: Tensor, bias: Tensor) -> Any:

@@ -49,5 +49,5 @@ def quantize(vectors: np.ndarray, how: Quantization, *, ranges: np.ndarray | Non
     low = ranges[0].astype(np.float32)
     steps = (ranges[1].astype(np.float32) - low) / 255
     steps = np.where(steps == 0, 1, steps)
-    levels = np.clip(np.floor((vectors - low) / steps), 0, 255)
+    levels: np.ndarray = np.clip(np.floor((vectors - low) / steps), 0, 255)
     return levels.astype(np.uint8) if how == "uint8" else (levels - 128).astype(np.int8)

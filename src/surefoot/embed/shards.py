@@ -101,7 +101,7 @@ class Shards:
 
     @property
     def complete(self) -> bool:
-        return self.total("rows") == self.facts["rows"]
+        return bool(self.total("rows") == self.facts["rows"])
 
     def _enter(self) -> None:
         clean_folder(self.folder)

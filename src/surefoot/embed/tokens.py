@@ -55,7 +55,8 @@ def tokenise(model: Model, texts: list[str], *, max_length: int, chunk: bool) ->
     longer = [row for row, found in pieces.items() if len(found) > 1]
     if not chunk or not longer:
         return Chunks(encoded, len(texts), truncated=len(longer))
-    rows, owner = [], []
+    rows: list[np.ndarray] = []
+    owner: list[int] = []
     for row in range(len(texts)):
         own = encoded.ids[encoded.offsets[row] : encoded.offsets[row + 1]]
         parts = [np.asarray(each, dtype=np.int32) for each in pieces[row]] if row in pieces else [own]
