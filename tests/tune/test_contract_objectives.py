@@ -28,12 +28,13 @@ VARIANTS = {
     "neural_collapse": [{"ratio": 0.0}],
     "pgd_at": [{"steps": 1}, {"norm": "l2", "epsilon": 0.5}],
     "rank_reduction": [{"spectrum": "singular"}],
-    "smart": [{"mu": 0.0}, {"steps": 3, "epsilon": 0.1, "sigma": 0.05, "eta": 0.1}],
+    "smart": [{"mu": 0.0}, {"steps": 3, "epsilon": 0.1, "sigma": 0.05, "eta": 0.1}, {"compares": "features"}],
     "trades": [{"steps": 1, "beta": 1.0}, {"norm": "l2", "epsilon": 0.5}],
     "group_dro": [{"eta": 0.5, "adjustment": 1.0}],
 }
-#: The tiny models have no dropout: what is told apart by it has to be asked to do without.
-ASKED = {"simcse": {"dropout": 0.0}, "diffcse": {"dropout": 0.0}}
+#: The tiny models have no dropout: what is told apart by it has to be asked to do without. Sixteen layers show no more
+#: than one.
+ASKED = {"simcse": {"dropout": 0.0}, "diffcse": {"dropout": 0.0}, "denosent": {"layers": 1}}
 #: Plain training and its parts have no paper.
 WITHOUT_PAPER = {"cross_entropy", "mean"}
 #: What the tiny model cannot give; see test_contract_structured_objectives.

@@ -26,7 +26,7 @@ VARIANTS: dict[str, list[dict]] = {
     "c_advul": [{"epsilon": 0.5, "steps": 2}, {"epsilon": 0.0}],
     "clear": [{"views": ["delete_words", "substitute"], "mlm": 0.0}],
     "compcse": [{"cut": "random", "compose": "join", "width": 4}],
-    "denosent": [{"layers": 1, "noise": 0.0}],
+    "denosent": [{"noise": 0.0}],
     "diffcse": [{"fill": "all", "lambda_rtd": 1.0}],
     "masked_counterfactual": [{"mask": "context", "fill": "multi"}, {"mask": "random"}],
     "masked_thought": [{"p_max": 1.0}, {"p_max": 0.0}],

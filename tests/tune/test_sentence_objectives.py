@@ -403,6 +403,13 @@ def test_a_rank_curve_is_that_of_the_snapshots_and_changes_nothing(tiny_bert):
 # --- what they are not for
 
 
+def test_a_selection_that_chooses_by_labels_is_refused_where_none_are_learned(tiny_bert):
+    train = Examples(*sentences(16, 6), ("negative", "positive"), source="made")
+    recipe = Recipe(objectives={"simcse": 1.0}, selection="fisher_layers", epochs=1)
+    with pytest.raises(RecipeError, match="add cross_entropy"):
+        Fit(recipe, tiny_bert, train)
+
+
 def test_bad_options_are_named():
     for make, options in (
         (SimCSE, {"temperature": 0.0}),

@@ -74,8 +74,8 @@ def draw(rng: random.Random, wanted: frozenset[tuple[str, str]]) -> Row:
 ROWS = covering_array()
 
 
-#: One step of an attack shows as much as ten.
-FEW = {"c_advul": {"steps": 1}, "c_advipo": {"steps": 1}}
+#: One step of an attack, or layer of a decoder, shows as much as ten.
+FEW = {"c_advul": {"steps": 1}, "c_advipo": {"steps": 1}, "denosent": {"layers": 1}}
 
 
 def recipe_of(objectives: Sequence[str], wrapper: str, optimizer: str, selection: str, reducer: str) -> dict[str, Any]:

@@ -91,9 +91,8 @@ class Fit:
             self.history.notes.append(
                 f"{self.encoded.truncated} of {len(train)} training texts reach the limit of tokens and are cut there"
             )
-        self.labels = torch.zeros(len(train), dtype=torch.long)
-        if train.labels is not None:
-            self.labels = torch.from_numpy(np.asarray(train.labels))
+        labels = train.labels if train.labels is not None else np.zeros(len(train), dtype=np.int64)
+        self.labels = torch.from_numpy(np.asarray(labels))
         if self.loss.reads_labels:  # an embedding has no use for a head: it stays as it is
             start_head(self.model, recipe, train, self.encoded, seed=seed, progress=self.progress)
         self._select(selection or build("selection", recipe.selection))
@@ -108,7 +107,7 @@ class Fit:
             if self.recipe.after
             else {}
         )
-        self.selection = selection
+        self.selection = self.loss.checked(selection, self.recipe.selection["name"])
         if selection.keeps:
             self.history.notes.append(
                 f"`{self.recipe.selection['name']}` leaves parts in the model that no weight can hold: surefoot opens it whole, transformers without them"
@@ -126,11 +125,10 @@ class Fit:
     def _setup(self) -> None:
         recipe, train = self.recipe, self.train_set
         names, where = train.group_indices()
-        groups = torch.from_numpy(where) if where is not None else None
+        groups = self.groups = torch.from_numpy(where) if where is not None else None
         start = {name: parameter.detach().clone() for name, parameter in self.trained.items()}
         self.per_epoch = epoch_steps(len(train), recipe.batch_size)
         self.total = steps_of(recipe, self.per_epoch)
-        self.groups = groups
         if "attentions" in self.loss.needs:
             if self.model.has_prefixes:
                 raise RecipeError(

@@ -15,6 +15,7 @@ from surefoot.tune.build import build
 from surefoot.tune.objective import Context, Objective, WeightObjective, needs_of
 from surefoot.tune.recipe import Recipe, build_objective
 from surefoot.tune.reducer import Reducer
+from surefoot.tune.selection import Selection
 from surefoot.tune.step import Step
 from surefoot.tune.weight_gradients import accumulate
 
@@ -74,6 +75,14 @@ class Loss(nn.Module):
             raise RecipeError(
                 f"{self.asking('group')} needs groups, and {train.source} has no `group` column: add one, or choose another"
             )
+
+    def checked(self, selection: Selection, name: str) -> Selection:
+        """The selection. Raises RecipeError for one that looks at labels where no objective does."""
+        if selection.reads_labels and not self.reads_labels:
+            raise RecipeError(
+                f"selection `{name}` chooses by a loss of the labels, and no objective here learns them: choose another, such as `all`, or add cross_entropy"
+            )
+        return selection
 
     def setup(self, context: Context) -> None:
         for objective in self.terms.values():

@@ -39,6 +39,8 @@ class Selection:
     keeps: ClassVar[bool] = False
     #: whether the model still answers as before right after `apply`, so that training starts from the pretrained model.
     starts_there: ClassVar[bool] = True
+    #: whether `setup` takes a loss of the labels by the model's head, which an embedding has none of.
+    reads_labels: ClassVar[bool] = False
 
     def setup(self, model: Model, training: Training) -> None:
         """Look at the data before `apply`, for selections that choose by it; called once, and again on a resume.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from surefoot.errors import RecipeError
+from surefoot.models.additions import remove
 from surefoot.models.model import Model
 from surefoot.models.pretrained import from_pretrained, open_tokenizer, refuse_random
 from surefoot.models.shallow_decoder import WordHead
@@ -97,7 +98,9 @@ class DiffCSE(DropoutViews):
         model = context.model
         self.masking_ = WordMasking("diffcse", model)
         super().setup(context)
-        self.discriminator = deepcopy(model).requires_grad_(True)
+        self.discriminator = deepcopy(model)
+        remove(self.discriminator)  # parts that a selection has put into the encoder are the encoder's
+        self.discriminator.requires_grad_(True)
         self.discriminator.frozen = 0
         self.tell = started(nn.Sequential(nn.Linear(model.dim, 2)))
         # In a tuple, because it is no part of the state: it neither trains nor is saved.

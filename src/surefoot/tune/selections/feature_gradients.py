@@ -69,6 +69,7 @@ class FeatureGradients(Selection):
     """
 
     wraps = True
+    reads_labels = True
     starts_there = False
 
     def __init__(self, *, share: float = 0.25, order: int = 4, penalty: float = 1.0, examples: int = 10_000) -> None:

@@ -43,6 +43,8 @@ class FisherLayers(Selection):
     FisherLayers(k=1, examples=100)
     """
 
+    reads_labels = True
+
     def __init__(self, *, k: int = 2, examples: int = 100) -> None:
         self.k = whole("k", k, least=1)
         self.examples = whole("examples", examples, least=1)

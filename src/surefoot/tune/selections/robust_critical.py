@@ -54,6 +54,8 @@ class RobustCritical(Selection):
     0.1
     """
 
+    reads_labels = True
+
     def __init__(
         self,
         *,
