@@ -126,7 +126,7 @@ class PackedCausal:
         mixed = []
         for group in groups:
             heads = qkv[group.place].view(group.count, group.length, -1, self.width)
-            query, key, value = heads.split([self.heads, self.shared, self.shared], 2)
+            query, key, value = torch.split(heads, [self.heads, self.shared, self.shared], 2)
             query, key = _turned(query, turns, group.length), _turned(key, turns, group.length)
             if keep:
                 # (K, P, d): the opening is one text.

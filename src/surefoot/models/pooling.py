@@ -44,9 +44,10 @@ class Pooling:
 def make_pooling(spec: PoolingSpec) -> Pooling:
     """The pooling that `spec` names. Raises ModelError for a name or an option that is unknown."""
     try:
-        return build("pooling", spec)
+        made: Pooling = build("pooling", spec)
     except RecipeError as error:
         raise ModelError(str(error)) from error
+    return made
 
 
 def poolings() -> list[str]:

@@ -104,9 +104,10 @@ class CSR(Code):
         advance = (progress or Silent()).start("steps", self.epochs * steps)
         for _ in range(self.epochs):
             order = torch.randperm(len(every), generator=generator)
-            for part in order[: steps * size].split(size):
+            for part in torch.split(order[: steps * size], size):
                 optimizer.zero_grad()
-                self.loss(network, every[part], None if others is None else others[part]).backward()
+                loss: Any = self.loss(network, every[part], None if others is None else others[part])
+                loss.backward()
                 optimizer.step()
                 advance(1)
         self.network = network.eval()
@@ -144,7 +145,7 @@ class CSR(Code):
         network, every = self._learned(), _unit(vectors)
         if every.shape[1] != network.weight.shape[1]:
             raise ModelError(f"csr: vectors of {every.shape[1]} numbers, and it learned from {network.weight.shape[1]}")
-        rows = [sparse.csr_matrix(top(network.units(part), network.k).numpy()) for part in every.split(ROWS)]
+        rows = [sparse.csr_matrix(top(network.units(part), network.k).numpy()) for part in torch.split(every, ROWS)]
         return sparse.vstack(rows, format="csr")
 
     @torch.no_grad()
