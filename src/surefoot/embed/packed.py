@@ -37,6 +37,8 @@ class _Linear:
     def __init__(self, weight: Tensor, bias: Tensor, dtype: str) -> None:
         kind = torch.bfloat16 if dtype == "bfloat16" else torch.float32
         self.weight, self.bias = weight.detach().to(kind), bias.detach().to(kind)
+        #: Whether b is in y already: then y itself is what the product is added to.
+        self.carried = False
         self.ordered: Tensor | None = None
         self.rounded: Any = None
         if dtype == "int8":
@@ -55,8 +57,14 @@ class _Linear:
         if self.rounded is not None:
             found = torch.ops.quantized.linear_dynamic(x, self.rounded)
         else:
+            if y is not None and self.carried:
+                return y.addmm_(x, self.weight.t())
             found = F.linear(x, self.weight, self.bias)
         return found if y is None else found.add_(y)
+
+    def shift(self, constant: Tensor) -> None:
+        """Make x + constant give what x gave."""
+        self.bias = self.bias - self.weight @ constant
 
 
 def _has_ordered() -> bool:
@@ -111,6 +119,8 @@ class Packed:
         self.places = embeddings.position_embeddings.weight[first:] + embeddings.token_type_embeddings.weight[0]
         self.norm = (embeddings.LayerNorm.weight, embeddings.LayerNorm.bias)
         self.layers = [_layer(each, self.heads, dtype) for each in backbone.encoder.layer]
+        if dtype == "float32":
+            self.norm = _carry_biases(self.norm, self.layers)
 
     def features(self, encoded: EncodedText, index: np.ndarray) -> np.ndarray:
         """(B, D) float32 for rows in order of length."""
@@ -194,7 +204,7 @@ def _layer(block: Any, heads: int, dtype: str) -> _Layer:
         return _Linear(module.weight, module.bias, dtype)
 
     def norm(module: Any) -> tuple[Tensor, Tensor]:
-        return module.weight.detach().to(kind), module.bias.detach().to(kind)
+        return module.weight.detach().to(kind), module.bias.detach().to(kind, copy=True)
 
     output = block.attention.output
     return _Layer(
@@ -205,6 +215,20 @@ def _layer(block: Any, heads: int, dtype: str) -> _Layer:
         down=linear(block.output.dense),
         down_norm=norm(block.output.LayerNorm),
     )
+
+
+def _carry_biases(norm: tuple[Tensor, Tensor], layers: list[_Layer]) -> tuple[Tensor, Tensor]:
+    """Add the bias of a product to the norm before it, whose output is what the product is added to, and take it back
+    from the bias of the product in between: the same sums, in two passes over memory less. Gives the first norm anew."""
+    first = (norm[0].detach(), norm[1].detach() + layers[0].out.bias)
+    for number, layer in enumerate(layers):
+        layer.qkv.shift(layer.out.bias)
+        layer.up.shift(layer.down.bias)
+        layer.out_norm[1].add_(layer.down.bias)
+        if number + 1 < len(layers):
+            layer.down_norm[1].add_(layers[number + 1].out.bias)
+        layer.out.carried = layer.down.carried = True
+    return first
 
 
 def can_pack(model: Model) -> bool:
