@@ -79,10 +79,12 @@ def scores(model: Any, sets: dict[str, SimilaritySet]) -> dict[str, float]:
     return {name: evaluate_similarity(model, each)[1].value for name, each in sets.items()}
 
 
-def one_seed(seed: int, sets: dict[str, SimilaritySet], plan: dict[str, Any], store: Path) -> dict[str, Any]:
+def one_seed(
+    seed: int, sets: dict[str, SimilaritySet], plan: dict[str, Any], *, pairs: int, store: Path
+) -> dict[str, Any]:
     """Scores of the start, the three baselines and the answer of one search; one that was stopped goes on."""
     banking = pd.read_parquet(stored("banking77"))
-    train = pairs_of_intents(banking[banking["split"] == "train"], PAIRS, seed)
+    train = pairs_of_intents(banking[banking["split"] == "train"], pairs, seed)
     began = time.monotonic()
     members = store / f"family-{seed}"
     found = tune(
@@ -122,7 +124,8 @@ def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
         found[arm] |= {"home_gain_by_seed": [change["home"] for change in changes], "away_loss_by_seed": away}
     plain, ours = found["contrastive"], found["surefoot"]
     found["share_of_home_gain"] = ours["home_gain"] / plain["home_gain"]
-    found["share_of_away_loss"] = ours["away_loss"] / plain["away_loss"]
+    # Where plain tuning loses nothing on average there is nothing to keep, and a share would say the opposite.
+    found["share_of_away_loss"] = ours["away_loss"] / plain["away_loss"] if plain["away_loss"] > 0 else None
     return found
 
 
@@ -131,6 +134,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--epochs", type=float, default=2)
+    parser.add_argument("--pairs", type=int, default=PAIRS, help="of the training set")
     parser.add_argument("--rule", default="with_home")
     parser.add_argument("--store", type=Path, help="folder of the searches, so that a stopped one goes on")
     parser.add_argument("--name", default="embedding_tuning", help="of the file of results")
@@ -139,8 +143,8 @@ def main() -> None:
     path, sets, rounds = RESULTS / f"{asked.name}.json", tests(), []
     store = asked.store or Path(tempfile.mkdtemp())
     for seed in range(asked.seeds):
-        rounds.append(one_seed(seed, sets, plan, store))
-        facts = {"pairs": PAIRS, "judge": JUDGED, "model": MODEL, "max_length": LENGTH, **plan}
+        rounds.append(one_seed(seed, sets, plan, pairs=asked.pairs, store=store))
+        facts = {"pairs": asked.pairs, "judge": JUDGED, "model": MODEL, "max_length": LENGTH, **plan}
         write_json(
             path, {"settings": facts, "summary": summary(rounds), "rounds": rounds, "environment": environment()}
         )

@@ -101,3 +101,13 @@ def test_labels_say_what_is_found_at_home_and_train_nothing(bert_folder):
 def test_what_cannot_work_is_said_before_anything_is_trained(bert_folder, change, error, said):
     with pytest.raises(error, match=said):
         search(str(bert_folder), **change)
+
+
+def test_smart_and_sam_are_drawn_with_the_rest(bert_folder):
+    """A bank of any kind: an adversarial objective compares features there, and sharpness is an optimizer's."""
+    first = ({"use.smart": True, "optimizer": "sam"},)
+    found = search(str(bert_folder), bank=("infonce", "l2_start", "smart", "sam"), warm_start=first, trials=5)
+    drawn = found.leaderboard()[4]
+    assert drawn["state"] == "complete"
+    assert drawn["recipe"]["objectives"]["smart"]["compares"] == "features"
+    assert drawn["recipe"]["optimizer"]["name"] == "sam"

@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tiny_problem import tiny_batch, tiny_context, tiny_model, tiny_step
+from tiny_problem import CLASSES, FEATURES, INPUTS, tiny_batch, tiny_context, tiny_model, tiny_step
 
 import surefoot
 from surefoot.errors import DataError, RecipeError
+from surefoot.models.model import Model
 from surefoot.tune.objectives.infonce import InfoNCE
+from surefoot.tune.objectives.ldifs import LDIFS
+from surefoot.tune.objectives.smart import SMART
 from surefoot.tune.recipe import Recipe
 
 PAIRS = [
@@ -149,3 +152,29 @@ def test_one_pair_alone_teaches_nothing():
     step = tiny_step(tiny_model(), tiny_batch(size=1))
     step._pairs = context.pairs
     assert InfoNCE()(step).item() == 0
+
+
+# --- what else an embedding is trained by
+
+
+def test_ldifs_is_the_squared_distance_from_the_start():
+    """The paper's formula in float64; 0 to the bit where the model is the start."""
+    step = tiny_step(tiny_model(), tiny_batch())
+    moved = step.output.features.detach().double() - step.reference.features.double()
+    np.testing.assert_allclose(LDIFS().per_example(step).detach().numpy(), (moved**2).sum(1).numpy(), rtol=1e-5)
+    step._reference = step.output
+    assert LDIFS()(step).item() == 0
+
+
+def test_smart_on_features_is_the_squared_slope():
+    """Closed form for a model that is linear in its inputs, f(x) = W x: the worst noise within the ball lies at its corners
+    along the gradient, and ||W e||^2 is what is left."""
+    model = Model.from_module(torch.nn.Linear(INPUTS, FEATURES, bias=False), dim=FEATURES, classes=CLASSES)
+    step = tiny_step(model, tiny_batch())
+    objective = SMART(compares="features", epsilon=0.01, sigma=0.001, eta=1.0, mu=0.0)
+    noise = objective._worst_noise(step, step.output.features.detach())
+    assert noise.abs().max().item() == pytest.approx(0.01)
+    again = tiny_step(model, tiny_batch())
+    expected = (noise.double() @ model.backbone.weight.detach().double().T).square().sum(1)
+    np.testing.assert_allclose(objective.per_example(again).detach().numpy(), expected.numpy(), rtol=1e-3)
+    assert not objective.reads_labels

@@ -35,6 +35,7 @@ from surefoot.search.judge import Choice, Judge, Rule, paired
 from surefoot.search.plan import Plan
 from surefoot.search.sets import HOME
 from surefoot.search.similarities import RULES, Similarities, SimilaritySets
+from surefoot.search.space import without_labels
 from surefoot.search.task import Task
 
 #: Held-out pairs of home, where none are given: a fifth of the training set, at most so many.
@@ -88,7 +89,7 @@ class Embedding(Task):
         if validation is None:
             train, validation = _hold_out(train, plan)
         for name in Bank.of(plan.bank).objectives:
-            if get("objective", name).make().reads_labels:
+            if get("objective", name).make(**without_labels(name)).reads_labels:
                 raise RecipeError(f"`{name}` of the bank reads labels, and an embedding is tuned without: leave it out")
         train = replace(train, labels=None, classes=(), label_texts=None)
         named: dict[str, dict[str, Any]] = {"judge": {**judge}, "unlabelled": {**targets}, "tests": {**tests}}

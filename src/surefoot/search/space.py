@@ -76,6 +76,8 @@ class _Draw:
             if name in self.bank.switched and not self.trial.suggest_categorical(f"use.{name}", [False, True]):
                 continue
             found[name] = {"weight": self.number(f"weight.{name}", WEIGHT), **self.options(name, make.space())}
+            if not get("objective", self.first).make.reads_labels:
+                found[name] |= without_labels(name)
             if self.depth and issubclass(make, WeightObjective) and "by_layer" in inspect.signature(make).parameters:
                 found[name]["by_layer"] = self.factors(f"weight.{name}")
         if self.first != "flyp" and "flyp" in found:
@@ -126,6 +128,15 @@ class _Draw:
         if space.integer:
             return self.trial.suggest_int(name, int(space.low), int(space.high), log=space.log)
         return self.trial.suggest_float(name, space.low, space.high, log=space.log)
+
+
+def without_labels(name: str) -> dict[str, Any]:
+    """The options under which an objective reads no labels, where it has a choice (SMART).
+
+    >>> without_labels("smart"), without_labels("infonce")
+    ({'compares': 'features'}, {})
+    """
+    return {"compares": "features"} if "compares" in inspect.signature(get("objective", name).make).parameters else {}
 
 
 def _default_rate(name: str) -> float:

@@ -60,11 +60,6 @@ class Pairs:
         """(N,): tokens of all members but the anchor."""
         return np.asarray(sum(each.lengths for each in self.encoded.values()))
 
-    @property
-    def truncated(self) -> int:
-        """Texts that reach the limit of tokens."""
-        return sum(each.truncated for each in self.encoded.values())
-
     def batch(self, name: str, index: Tensor) -> Batch:
         """What the model runs on for that member of the examples `index` (B,)."""
         if name not in self.encoded:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from surefoot.errors import RecipeError
 from surefoot.models.modes import evaluating
 from surefoot.registry import Paper, register
-from surefoot.tune.objective import Context, Objective, Space, fraction, positive
-from surefoot.tune.step import Step
+from surefoot.tune.objective import Context, Objective, Space, fraction, one_of, positive
+from surefoot.tune.step import Output, Step
 
 
 @register(
@@ -34,8 +34,9 @@ class SMART(Objective):
     """SMART: stay smooth around each input and close to where training just was, R_s + mu D_Breg.
 
     R_s = max over ||e||_inf <= epsilon of l(f(x + e), f(x)); D_Breg = l(f(x; theta), f(x; theta_bar));
-    l(p, q) = KL(p || q) + KL(q || p) = sum_c (p_c - q_c) (log p_c - log q_c).
-    x: input embeddings (B, T, D); f: softmax of the logits (B, C). Gives (B,) in nats, at least 0. The weight is the
+    l(p, q) = KL(p || q) + KL(q || p) = sum_c (p_c - q_c) (log p_c - log q_c), or ||p - q||^2 for what is no distribution.
+    x: input embeddings (B, T, D); f: softmax of the logits (B, C), or features (B, D) with `compares: features`, which is
+    for embeddings. Gives (B,) in nats, or squared units of the features, at least 0. The weight is the
     paper's lambda_s (1, 3 or 5), so that mu stands here for the paper's mu / lambda_s.
 
     The maximum is sought from e ~ N(0, sigma^2) by `steps` times e <- clamp(e + eta g / ||g||_inf, -epsilon, epsilon),
@@ -47,7 +48,8 @@ class SMART(Objective):
     epsilon: radius, in units of the embeddings, at least 0 (paper 1e-5). sigma: deviation of the first noise, above 0
     (1e-5). eta: ascent step, above 0 (1e-3). steps: ascents, at least 1 (1). mu: weight of D_Breg, at least 0 (1); with
     0 no average is kept, as in the authors' code. beta: momentum of the average in the first tenth of the training
-    (0.99). late_beta: after that (0.999).
+    (0.99). late_beta: after that (0.999). compares: "logits" or "features"; the latter reads no labels, the paper's squared
+    loss for regression takes the divergence's place, and with pairs it is the anchors that are perturbed.
 
     Each pass draws its own dropout, as in the authors' code: with dropout, R_s also holds what R-Drop penalises,
     which at the paper's radius is nearly all of it. Where embeddings are of order one, that radius is below bfloat16's
@@ -73,6 +75,7 @@ class SMART(Objective):
         mu: float = 1.0,
         beta: float = 0.99,
         late_beta: float = 0.999,
+        compares: Literal["logits", "features"] = "logits",
     ) -> None:
         super().__init__()
         self.epsilon = positive("epsilon", epsilon, zero=True)
@@ -84,6 +87,8 @@ class SMART(Objective):
         self.mu = positive("mu", mu, zero=True)
         self.beta = fraction("beta", beta)
         self.late_beta = fraction("late_beta", late_beta)
+        self.compares = one_of("compares", compares, ["logits", "features"])
+        self.reads_labels = compares == "logits"
 
     def setup(self, context: Context) -> None:
         self.names_ = list(context.trained) if self.mu else []
@@ -98,12 +103,20 @@ class SMART(Objective):
             self.get_buffer(_buffer(name)).lerp_(parameters[name], 1 - beta)
 
     def per_example(self, step: Step) -> Tensor:
-        clean = step.output.logits
+        clean = self._said(step.output)
         noise = self._worst_noise(step, clean.detach())
-        smoothness = symmetric_kl(step.again(embeddings=step.embeddings() + noise).logits, clean)
+        smoothness = self._apart(self._said(step.again(embeddings=step.embeddings() + noise)), clean)
         if not self.mu:
             return smoothness
-        return smoothness + self.mu * symmetric_kl(clean, self._average_logits(step))
+        return smoothness + self.mu * self._apart(clean, self._average(step))
+
+    def _said(self, output: Output) -> Tensor:
+        """What is compared: logits (B, C), or features (B, D)."""
+        return output.logits if self.compares == "logits" else output.features
+
+    def _apart(self, said: Tensor, other: Tensor) -> Tensor:
+        """l, (B,)."""
+        return symmetric_kl(said, other) if self.compares == "logits" else (said - other).square().sum(1)
 
     def _worst_noise(self, step: Step, clean: Tensor) -> Tensor:
         """The e that `steps` ascents find: (B, T, D), without gradient."""
@@ -113,7 +126,7 @@ class SMART(Objective):
         for _ in range(self.steps):
             noise.requires_grad_()
             with torch.enable_grad():
-                loss = symmetric_kl(step.again(embeddings=embeddings + noise).logits, clean).sum()
+                loss = self._apart(self._said(step.again(embeddings=embeddings + noise)), clean).sum()
             (gradient,) = torch.autograd.grad(loss, noise)
             norm = gradient.flatten(1).abs().amax(1).clamp_min(torch.finfo(gradient.dtype).tiny)
             ascent = gradient / norm.view(-1, *[1] * (gradient.ndim - 1))
@@ -121,14 +134,14 @@ class SMART(Objective):
         return noise
 
     @torch.no_grad()
-    def _average_logits(self, step: Step) -> Tensor:
+    def _average(self, step: Step) -> Tensor:
         weights = {name: self.get_buffer(_buffer(name)) for name in self.names_}
 
         def average(*args: Any, **options: Any) -> Any:
             return functional_call(step.model, weights, args, options)
 
         with evaluating(step.model):
-            return step.again(model=average).logits  # type: ignore[arg-type]
+            return self._said(step.again(model=average))  # type: ignore[arg-type]
 
     @classmethod
     def space(cls, context: Context | None = None) -> dict[str, Space]:
