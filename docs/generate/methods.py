@@ -83,6 +83,14 @@ KINDS = {
         "Word vectors",
         "Static vectors of words and texts, learned from texts alone or from a few labels. `surefoot words train --method NAME --input FILE --out FOLDER` learns them.",
     ),
+    "pooling": (
+        "Poolings",
+        'How the states of a text\'s tokens become its vector, and what is written around the text first: `load(NAME, pool="echo")`, `surefoot embed --pooling NAME`.',
+    ),
+    "code": (
+        "Codes",
+        'What stands in for vectors and takes less room, learned from some of them: `build("code", NAME).fit(vectors).encode(others)`.',
+    ),
     "pairs": (
         "Pair makers",
         "Training data of embedding models from documents, records or labelled examples. `surefoot pairs NAME --input FILE --output FILE` writes them, `surefoot tune --task embedding` learns from them.",
@@ -110,6 +118,8 @@ ANYWHERE = (
     "importance",
     "pairs",
     "word_vectors",
+    "pooling",
+    "code",
 )
 
 
