@@ -192,8 +192,8 @@ def test_vectors_of_definitions_are_not_scaled_and_the_model_stays_as_it_was():
     np.testing.assert_allclose(found[0], found[1], rtol=1e-4)
 
 
-def test_a_dictionary_of_two_words_is_refused():
-    with pytest.raises(RecipeError, match="2 classes"):
-        DefSentPlus().setup(replace(context(text_model()), labels=torch.arange(EXAMPLES) % 2))
+def test_a_dictionary_of_one_word_is_refused():
+    with pytest.raises(RecipeError, match="the data have 1"):
+        DefSentPlus().setup(replace(context(text_model()), labels=torch.zeros(EXAMPLES, dtype=torch.long)))
     with pytest.raises(RecipeError, match="iterations"):
         DefSentPlus(iterations=0)

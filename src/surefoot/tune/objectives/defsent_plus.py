@@ -53,7 +53,7 @@ class DefSentPlus(Objective):
     The paper then builds E from the model that came out and trains on from there, until it no longer helps: train again
     from the saved model. Use `head: zero`: the head is not read, and a probe over all entries would take long. At test the
     projection is gone. Costs a pass over the data before the first step. State: g; E follows from data and start. Raises
-    RecipeError for other values, for fewer than three entries, or for a model that reads no text. Reference: Liu
+    RecipeError for other values, for fewer than two entries, or for a model that reads no text. Reference: Liu
     2024, and its code (`ICA-transform.py`, `TrainEncoder.py`).
 
     >>> DefSentPlus(scale=50.0).iterations
@@ -69,9 +69,9 @@ class DefSentPlus(Objective):
 
     def setup(self, context: Context) -> None:
         entries, there = len(context.classes), len(set(context.labels.tolist()))
-        if context.texts is None or there < 3:
+        if context.texts is None or there < 2:
             raise RecipeError(
-                f"defsent_plus tells entries of a dictionary apart, and the data have {there} classes: give definitions as texts and their entries as labels"
+                f"defsent_plus tells entries of a dictionary apart, and the data have {there}: give definitions as texts and their entries as labels"
             )
         vectors = unscaled(context.model, list(context.texts))
         labels = context.labels.numpy()
