@@ -29,7 +29,7 @@ class CoCitation(PairMaker):
     is gone through twice; ids, chosen pairs and the texts in them are held.
 
     most: 10 for each citing document, of our own: pairs grow with the square of a list, and a survey cites hundreds. The
-    paper's mixture of experts, routed by a token of the domain, is no matter of pairs and is not here. Raises RecipeError
+    paper's mixture of experts, routed by a token of the domain, is the selection `routed_experts`. Raises RecipeError
     for values out of range, DataError where two documents have one id. Reference: Hallee et al. 2024.
 
     >>> from surefoot.data.records import Records
