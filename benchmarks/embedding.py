@@ -190,8 +190,9 @@ def main() -> None:
         before["memory"] = peak_memory(texts, copies)
     before["environment"] = environment()
     if path.exists():  # parts may be measured by calls that run side by side
-        kept = json.loads(path.read_text("utf8"))
-        before = {name: kept[name] for name in ("sts", "memory") if name in kept} | before
+        own = {"environment"} | ({"sts"} if args.sts else set()) | ({"memory"} if args.memory else set())
+        own |= set(before) - {"sts", "memory"} if args.rounds else set()
+        before = json.loads(path.read_text("utf8")) | {name: before[name] for name in own}
     write_json(path, before)
     for kind in ("ratios", "ratios_of_processor_time"):
         for name, each in before.get(kind, {}).items():

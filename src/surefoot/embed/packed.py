@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ from surefoot.errors import ModelError
 from surefoot.models.model import Model
 from surefoot.models.processor import EncodedText
 
+# oneDNN keeps a thousand kernels, one for each shape that it has met, half a megabyte each: texts of many lengths fill that
+# with what is not met again. Read when the first kernel is made; who has set it knows better.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+
 #: Architectures whose layers are BERT's to the last detail. What differs is where positions begin.
 _KINDS = ("bert", "roberta", "xlm-roberta", "camembert")
 #: Texts up to this long attend by batched products; above it the blockwise kernel is quicker.
@@ -24,6 +29,8 @@ _SHORT = 96
 #: Tokens that pass through what follows attention at once: few enough that what one product writes is still in the
 #: processor's cache when the next one reads it.
 _BLOCK = 1024
+#: Batches are filled up to a multiple of so many tokens, with zeros that nobody reads.
+_ROWS = 128
 
 
 class _Linear:
@@ -129,6 +136,8 @@ class Packed:
         within = np.arange(len(ids)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         hidden = self.words[torch.from_numpy(ids)] + self.places[torch.from_numpy(within)]
         hidden = F.layer_norm(hidden, hidden.shape[-1:], *self.norm, self.eps).to(self.dtype)
+        # Products keep a kernel for every number of rows that they have met: a few, then, and not one for each batch.
+        hidden = F.pad(hidden, (0, 0, 0, -len(hidden) % _ROWS))
         groups = list(groups_of(lengths))
         for layer in self.layers:
             hidden = self._block(hidden, layer, groups)
@@ -142,8 +151,8 @@ class Packed:
         return found
 
     def _block(self, hidden: Tensor, layer: _Layer, groups: list[tuple[int, int, int]]) -> Tensor:
-        qkv = layer.qkv(hidden)
-        mixed = torch.empty_like(hidden)
+        qkv = torch.cat([layer.qkv(rows) for rows in hidden.split(_BLOCK)])
+        mixed = torch.zeros_like(hidden)
         for begin, count, length in groups:
             place = slice(begin, begin + count * length)
             attend(qkv[place], mixed[place], count, length, self.heads)
