@@ -151,7 +151,7 @@ class Packed:
         return found
 
     def _block(self, hidden: Tensor, layer: _Layer, groups: list[tuple[int, int, int]]) -> Tensor:
-        qkv = torch.cat([layer.qkv(rows) for rows in hidden.split(_BLOCK)])
+        qkv = torch.cat([layer.qkv(rows) for rows in torch.split(hidden, _BLOCK)])
         mixed = torch.zeros_like(hidden)
         for begin, count, length in groups:
             place = slice(begin, begin + count * length)
