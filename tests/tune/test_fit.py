@@ -76,7 +76,7 @@ def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory, bert_folder: Path) -> Mo
 def test_every_objective_trains_survives_a_resume_and_ends_with_finite_weights(
     tiny_bert: Model, tiny_vit: Model, tiny_gpt2: Model, name: str, tmp_path: Path
 ) -> None:
-    needs = get("objective", name).make.needs
+    needs = get("objective", name).make().needs
     model, train = (tiny_gpt2, examples(32)) if "causal" in needs else (tiny_bert, examples(40))
     options = {"steps": 1} if name.startswith("c_adv") else {}  # each is a pass of its own
     options = {"layers": 1} if name == "denosent" else options  # of its decoder's sixteen
@@ -86,6 +86,9 @@ def test_every_objective_trains_survives_a_resume_and_ends_with_finite_weights(
         entities = np.empty(40, dtype=object)
         entities[:] = [((0, 4),)] * 40
         train = replace(train, entities=entities)
+    if "pairs" in needs:
+        train = replace(train, positive=np.array(examples(40, 1).inputs), negative=np.array(examples(40, 2).inputs))
+        train = replace(train, score=np.linspace(0, 1, 40))
     if "pixels" in needs:
         pixels, labels = images(40)
         model, train = tiny_vit, Examples(pixels, labels, ("dark", "bright"), modality="image", source="made")
@@ -109,7 +112,11 @@ RESUMED |= {(selection, each.name) for each in methods("optimizer") for selectio
 def test_every_selection_and_every_optimizer_resumes_to_the_same_bytes(
     tiny_bert: Model, selection: str, optimizer: str, tmp_path: Path
 ) -> None:
-    options = {"top_layers": {"k": 1}, "robust_critical": {"epochs": 1, "examples": 6}}.get(selection, {})
+    options = {
+        "top_layers": {"k": 1},
+        "robust_critical": {"epochs": 1, "examples": 6},
+        "routed_experts": {"domains": ["good", "bad"]},
+    }.get(selection, {})
     recipe = small(epochs=1, selection={"name": selection, **options}, optimizer={"name": optimizer})
     whole = Fit(recipe, tiny_bert, examples(40)).run()
     assert same(whole, resumed_at(2, recipe, tiny_bert, tmp_path))

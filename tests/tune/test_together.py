@@ -80,7 +80,11 @@ FEW = {"c_advul": {"steps": 1}, "c_advipo": {"steps": 1}, "denosent": {"layers":
 
 def recipe_of(objectives: Sequence[str], wrapper: str, optimizer: str, selection: str, reducer: str) -> dict[str, Any]:
     spec = {"name": wrapper, "inner": {"name": optimizer, "lr": 1e-4}}
-    small = {"top_layers": {"k": 1}, "robust_critical": {"epochs": 1, "examples": 6}}.get(selection, {})
+    small = {
+        "top_layers": {"k": 1},
+        "robust_critical": {"epochs": 1, "examples": 6},
+        "routed_experts": {"domains": ["good", "bad"]},
+    }.get(selection, {})
     return {
         "objectives": {name: {"weight": 0.1} | FEW.get(name, {}) for name in objectives},
         "optimizer": spec,
@@ -99,7 +103,9 @@ def examples() -> Examples:
     classes = ("negative", "positive")
     entities = np.empty(12, dtype=object)
     entities[:] = [((0, 4),)] * 12
-    return Examples(texts, np.array([1, 0] * 6), classes, label_texts=classes, group=groups, entities=entities)
+    others = np.array(texts[1:] + texts[:1], dtype=object)
+    pairs = {"positive": others, "negative": others[::-1], "score": np.linspace(0, 1, 12)}
+    return Examples(texts, np.array([1, 0] * 6), classes, label_texts=classes, group=groups, entities=entities, **pairs)
 
 
 @pytest.fixture(scope="module")

@@ -77,7 +77,13 @@ class Loss(nn.Module):
             )
 
     def checked(self, selection: Selection, name: str) -> Selection:
-        """The selection. Raises RecipeError for one that looks at labels where no objective does."""
+        """The selection. Raises RecipeError for one that looks at labels where no objective does, and for one whose model
+        does not give what an objective reads."""
+        withheld = sorted(self.needs & selection.withholds)
+        if withheld:
+            raise RecipeError(
+                f"{self.asking(withheld[0])} reads {withheld[0].replace('_', ' ')}, which a model of selection `{name}` does not give: leave it out, or choose another selection, such as `all`"
+            )
         if selection.reads_labels and not self.reads_labels:
             raise RecipeError(
                 f"selection `{name}` chooses by a loss of the labels, and no objective here learns them: choose another, such as `all`, or add cross_entropy"

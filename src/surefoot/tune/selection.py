@@ -41,6 +41,8 @@ class Selection:
     starts_there: ClassVar[bool] = True
     #: whether `setup` takes a loss of the labels by the model's head, which an embedding has none of.
     reads_labels: ClassVar[bool] = False
+    #: of what objectives may need (`objective.NEEDS`), what its model cannot give: refused when the two come together.
+    withholds: ClassVar[frozenset[str]] = frozenset()
 
     def setup(self, model: Model, training: Training) -> None:
         """Look at the data before `apply`, for selections that choose by it; called once, and again on a resume.

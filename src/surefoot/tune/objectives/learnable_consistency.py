@@ -66,6 +66,10 @@ class LearnableConsistency(Objective):
             raise RecipeError(
                 "objective `learnable_consistency` compares gradients of the backbone, of which nothing trains: choose another selection than `head`"
             )
+        if not sites(context.model):
+            raise RecipeError(
+                "objective `learnable_consistency` mixes styles after the model's first blocks or convolutions, of which this one has none: leave it out"
+            )
         self.names_ = names
         start = identity(context.model.dim, context.model.device)
         self.register_buffer("w", start)

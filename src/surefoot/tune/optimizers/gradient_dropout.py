@@ -75,7 +75,7 @@ class GradientDropout(Wrapper):
             restore(self.parameters, present)
         with torch.enable_grad(), running_statistics_kept():
             loss = F.cross_entropy(repeat(step).logits, target)
-            if not loss.requires_grad:
+            if not moved or not loss.requires_grad:  # terms on the weights alone leave no gradient yet
                 return [torch.zeros_like(parameter) for parameter in moved]
             found = torch.autograd.grad(loss, moved, allow_unused=True)
         return [

@@ -149,6 +149,9 @@ class LEVI(Kept):
     LEVI(width=32, dropout=0.1, layers=None)
     """
 
+    # Its small model reads words; objectives that change inputs may change their embeddings.
+    withholds = frozenset({"inputs"})
+
     called = "levi"
     title = "LEVI"
 

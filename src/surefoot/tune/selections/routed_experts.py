@@ -126,6 +126,9 @@ class RoutedExperts(Kept):
     RoutedExperts(domains=['physics', 'biology', 'law'], layers=1)
     """
 
+    # Experts go by the first word, which is lost where embeddings are given in its place.
+    withholds = frozenset({"inputs"})
+
     called = "routed_experts"
     title = "routed experts"
 

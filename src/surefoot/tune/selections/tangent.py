@@ -150,6 +150,9 @@ class TangentSpace(Kept):
     TangentSpace(layers=2)
     """
 
+    # torch has no gradient through the inputs of a pass on dual numbers.
+    withholds = frozenset({"inputs", "attentions"})
+
     called = "tangent"
     title = "the tangent space"
 
