@@ -93,8 +93,9 @@ def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tiny_bert(bert_folder: Path) -> Model:
+    """A model of each file's own: what one test does to it by mistake is seen near it."""
     return load(bert_folder)
 
 

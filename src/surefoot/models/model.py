@@ -128,7 +128,7 @@ class Model(nn.Module):
     def lowest_trained(self) -> int:
         """How many of the lowest layers hold nothing that trains: what `frozen` may be set to."""
         trained = [name for name, parameter in self.backbone.named_parameters() if parameter.requires_grad]
-        if not trained and not (isinstance(self.pooling, nn.Module) and _trains(self.pooling)):
+        if not trained and not self.pooling.learns:
             return len(self.layers) + 1
         if not self._stack or self.pooling.every_layer or any(part.spans for part in parts(self.backbone).values()):
             return 0
@@ -206,8 +206,7 @@ class Model(nn.Module):
         return pooled if latent is None else latent(pooled), output
 
     def features_of(self, states: Tensor, batch: Batch) -> Tensor:
-        """Features (B, D) pooled from other states (B, T, D) of the batch: a lower layer's. Only for poolings of one
-        layer's states."""
+        """Features (B, D) pooled from another layer's states (B, T, D) of the batch, by a pooling of one layer's."""
         with torch.autocast(self.device.type, enabled=False):
             features = self.pooling(states.float(), self._pool_mask(states, batch))
             return F.normalize(features, dim=-1) if self.normalize else features
@@ -221,9 +220,8 @@ class Model(nn.Module):
         hidden = output.last_hidden_state.float()
         if hidden.ndim == 4:  # A convolutional map (B, D, H, W): its mean is what `transformers` pools to.
             return torch.mean(hidden, (2, 3))
-        return self.pooling(
-            output.hidden_states if self.pooling.every_layer else hidden, self._pool_mask(hidden, batch)
-        )
+        states = output.hidden_states if self.pooling.every_layer else hidden
+        return self.pooling(states, self._pool_mask(hidden, batch))
 
     def embed_inputs(self, batch: Batch) -> Tensor:
         """The input embeddings (B, T, D) that `forward(embeddings=...)` takes; for plain modules the input itself."""
@@ -300,7 +298,3 @@ class Model(nn.Module):
         finally:
             hook.remove()
         return kinds[0]
-
-
-def _trains(module: nn.Module) -> bool:
-    return any(parameter.requires_grad for parameter in module.parameters())

@@ -28,6 +28,11 @@ class Pooling:
     causal: ClassVar[bool] = False
 
     @property
+    def learns(self) -> bool:
+        """Whether parameters of its own train."""
+        return False
+
+    @property
     def template(self) -> Template | None:
         """What is written around a text before the model reads it; None for the text as it is."""
         return None

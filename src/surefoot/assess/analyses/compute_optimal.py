@@ -40,7 +40,7 @@ def training_flops(*, tokens: Any, width: Any, layers: Any, trained: Any, expone
     whose matrices are d by d, and changes which of two widths is called cheap.
 
     >>> gpt2 = training_flops(tokens=1e9, width=768, layers=12, trained=12)
-    >>> round(training_flops(tokens=1e9, width=768, layers=12, trained=0) / gpt2, 4)  # nothing trains: a third
+    >>> round(float(training_flops(tokens=1e9, width=768, layers=12, trained=0) / gpt2), 4)  # nothing trains: a third
     0.3333
     """
     return tokens * np.asarray(width, dtype=float) ** exponent * (layers + 2 * np.asarray(trained))

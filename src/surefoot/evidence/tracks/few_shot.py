@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -80,7 +81,7 @@ class FewShot(Track):
         if arm.recipe:
             return [Recipe(**{**RECIPE, **arm.recipe}).fit(self.model(), train, seed=seed).model]
         if arm.few_shot is None:
-            return [with_probe(self.model(), train)]
+            return [with_probe(deepcopy(self.model()), train)]
         if arm.few_shot == "fusionsent":
             pair = encoders(self.model(), train, seed=seed)
             return [with_probe(each, train) for each in (fused(*pair), *pair)]

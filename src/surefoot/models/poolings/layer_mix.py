@@ -34,6 +34,10 @@ class LayerMix(Pooling, nn.Module):
         self.scores = nn.Parameter(torch.zeros(0))
         self.gamma = nn.Parameter(torch.ones(()))
 
+    @property
+    def learns(self) -> bool:
+        return self.scores.requires_grad or self.gamma.requires_grad
+
     def bind(self, *, layers: int) -> None:
         if not layers:
             raise ModelError("layer_mix mixes transformer blocks, and this model has none: choose another pooling")
