@@ -40,10 +40,10 @@ def pairs(
     pairs what is cited together, `enterprise` writes questions. **Records** of two columns: `co_occurrence`. **Labelled
     examples** (`text`, `label`): `setfit`, `label_description`. **Sentences**: `cannot` adds what they do not say.
 
-    The file is read row by row and never held; the same file and seed give the same pairs.
+    The file is read row by row and never held; the same file and seed give the same pairs. `surefoot tune --task embedding
+    --train pairs.parquet --judge sts.parquet --out runs/manual` learns from them.
 
-    Example: surefoot pairs ict --input manual.parquet --output pairs.parquet, then
-    surefoot tune --task embedding --train pairs.parquet --judge sts.parquet --out runs/manual
+    Example: surefoot pairs ict --input manual.parquet --output pairs.parquet
     """
     from surefoot.cli.inputs import parse_columns, parse_options, use_threads
     from surefoot.cli.show import Bars, print_json
