@@ -120,12 +120,17 @@ def hubness(similarity: np.ndarray, *, k: int = 10) -> float:
     return float((apart**3).mean() / spread**3) if spread > 0 else 0.0
 
 
-def effective_rank(vectors: np.ndarray) -> float:
-    """exp(H(p)), p the singular values of the centred (N, D) vectors over their sum, H in nats: from 1 to D.
+def effective_rank(vectors: np.ndarray, *, centred: bool = True) -> float:
+    """exp(H(p)), p the singular values of the (N, D) vectors, less their mean if `centred`, over their sum, H in nats: from
+    1 to min(N, D).
 
     Reference: Roy and Vetterli 2007, The Effective Rank: A Measure of Effective Dimensionality.
+
+    >>> round(effective_rank(np.eye(5), centred=False), 6)
+    5.0
     """
-    values = np.linalg.svd(vectors.astype(np.float64) - vectors.mean(0, dtype=np.float64), compute_uv=False)
+    middle = vectors.mean(0, dtype=np.float64) if centred else 0.0
+    values = np.linalg.svd(vectors.astype(np.float64) - middle, compute_uv=False)
     shares = values[values > 0] / values.sum() if values.sum() > 0 else np.ones(1)
     return float(np.exp(-(shares * np.log(shares)).sum()))
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from surefoot import load
 from surefoot.embed.code import Code
+from surefoot.embed.geometry import unit_length
 from surefoot.errors import SurefootError, nearest
 from surefoot.evidence.reading import embed
 from surefoot.models.model import Model
@@ -44,12 +45,8 @@ def reader(spec: Mapping[str, Any], model: Model, unlabelled: Sequence[str], *, 
 
 
 def _narrow(read: Reader, dim: int, texts: Sequence[str]) -> np.ndarray:
-    return _unit(read(texts)[:, :dim])
+    return unit_length(read(texts)[:, :dim])
 
 
 def _coded(read: Reader, code: Code, texts: Sequence[str]) -> np.ndarray:
-    return _unit(np.asarray(code.encode(read(texts)).todense()))
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
+    return unit_length(np.asarray(code.encode(read(texts)).todense()))

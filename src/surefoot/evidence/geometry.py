@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.stats import spearmanr
 
-from surefoot.embed.geometry import alignment, isotropy, uniformity
+from surefoot.embed.geometry import alignment, effective_rank, isotropy, uniformity
 
 #: Pairs rated at least so high (of 5) are two sentences that say the same.
 ALIKE = 4.0
@@ -27,19 +27,8 @@ def geometry(first: np.ndarray, second: np.ndarray, rated: np.ndarray) -> dict[s
         "pair_alignment": alignment(first[alike], second[alike]),
         "sentence_uniformity": uniformity(together @ together.T),
         "sentence_isotropy": isotropy(together),
-        "effective_rank": effective_rank(together),
+        "effective_rank": effective_rank(together, centred=False),
     }
-
-
-def effective_rank(embeddings: np.ndarray) -> float:
-    """exp(-sum_j p_j log p_j), p: the singular values over their sum, not centred; between 1 and min(N, D). Roy and Vetterli 2007.
-
-    >>> round(effective_rank(np.eye(5)), 6)
-    5.0
-    """
-    values = np.linalg.svd(embeddings, compute_uv=False)
-    shares = values[values > 0] / values.sum()
-    return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
 def sensitivity(embed: Callable[[Sequence[str]], np.ndarray], sentences: Sequence[str]) -> dict[str, float]:

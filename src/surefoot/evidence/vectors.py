@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from surefoot.data.examples import Examples
-from surefoot.evidence.geometry import effective_rank
+from surefoot.embed.geometry import effective_rank
 from surefoot.evidence.quantities import quantity
 from surefoot.evidence.trained import Trained
 from surefoot.models.predict import encode_inputs
@@ -64,7 +64,7 @@ def word_rank(trained: Trained) -> float:
     assert states is not None
     special = torch.tensor(trained.model.processor.tokenizer.all_special_ids)  # type: ignore[attr-defined]
     words = inputs["attention_mask"].bool() & ~torch.isin(inputs["input_ids"], special)
-    return effective_rank(states[-1][words].double().numpy())
+    return effective_rank(states[-1][words].double().numpy(), centred=False)
 
 
 @quantity

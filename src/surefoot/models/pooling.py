@@ -46,6 +46,22 @@ class Pooling:
         raise NotImplementedError
 
 
+class Prompted(Pooling):
+    """A plain pooling of what a causal model reads inside a template."""
+
+    causal: ClassVar[bool] = True
+
+    def __init__(self, template: Template, pool: str) -> None:
+        self._template, self._pool = template, make_pooling(pool)
+
+    @property
+    def template(self) -> Template:
+        return self._template
+
+    def __call__(self, hidden: Any, mask: Tensor) -> Tensor:
+        return self._pool(hidden, mask)
+
+
 def make_pooling(spec: PoolingSpec) -> Pooling:
     """The pooling that `spec` names. Raises ModelError for a name or an option that is unknown."""
     try:

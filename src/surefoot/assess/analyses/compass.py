@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from surefoot.assess.analysis import DRAWS, SEED, Analysis, Record, ends, numbers
+from surefoot.embed.geometry import isotropy
 from surefoot.embed.partition import partition_isotropy, second_moment_ratio
 from surefoot.errors import DataError, RecipeError
 from surefoot.registry import Paper, register
@@ -113,7 +114,7 @@ class Compass(Analysis):
             overlap_top_random=overlap(top, random),
             partition_isotropy=partition_isotropy(together),
             second_moment_ratio=second_moment_ratio(together),
-            isoscore=_isoscore(together),
+            isoscore=isotropy(together) if together.shape[1] > 1 else 1.0,
         )
 
 
@@ -181,11 +182,3 @@ def _others(own: Sequence[int], count: int, rng: np.random.Generator) -> np.ndar
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
-
-
-def _isoscore(vectors: np.ndarray) -> float:
-    import torch
-
-    from surefoot.tune.objectives.i_star import isoscore
-
-    return float(isoscore(torch.from_numpy(vectors.T).cov())) if vectors.shape[1] > 1 else 1.0

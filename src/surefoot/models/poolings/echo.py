@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
-from torch import Tensor
-
 from surefoot.errors import ModelError
-from surefoot.models.pooling import Pooling, make_pooling
+from surefoot.models.pooling import Prompted
 from surefoot.models.template import Template
 from surefoot.registry import Paper, register
 
@@ -25,7 +21,7 @@ TOKENS = ("mean", "last")
         Paper("Repetition Improves Language Model Embeddings", "Springer et al.", 2024, arxiv="2402.15449"),
     ],
 )
-class Echo(Pooling):
+class Echo(Prompted):
     """f = mean (or last) of the states of the second copy of a text that the model reads twice.
 
     In a causal model a token sees what is before it and nothing else; every token of the second copy has the whole text
@@ -35,23 +31,14 @@ class Echo(Pooling):
     Raises ModelError for a template that does not repeat, and for a model whose tokens see the whole text anyway.
     """
 
-    causal: ClassVar[bool] = True
-
     def __init__(self, *, template: str = WORDING, tokens: str = "mean") -> None:
-        self._template = Template(template)
-        if self._template.copies < 2:
+        wording = Template(template)
+        if wording.copies < 2:
             raise ModelError(f"the template {template!r} does not repeat {{text}}: an echo reads it at least twice")
         if tokens not in TOKENS:
             raise ModelError(f"echo pools by `mean` or `last`, not by `{tokens}`")
         self.tokens = tokens
-        self._pool = make_pooling(tokens)
-
-    @property
-    def template(self) -> Template:
-        return self._template
-
-    def __call__(self, hidden: Any, mask: Tensor) -> Tensor:
-        return self._pool(hidden, mask)
+        super().__init__(wording, tokens)
 
     def __repr__(self) -> str:
         return f"Echo(template={self._template.wording!r}, tokens={self.tokens!r})"

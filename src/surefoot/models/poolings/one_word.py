@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
-from torch import Tensor
-
-from surefoot.models.pooling import Pooling, make_pooling
+from surefoot.models.pooling import Prompted
 from surefoot.models.template import Template
 from surefoot.registry import Paper, register
 
@@ -19,25 +15,15 @@ WORDING = 'This sentence : "{text}" means in one word:"'
     family="prompted",
     papers=[Paper("Scaling Sentence Embeddings with Large Language Models", "Jiang et al.", 2023, arxiv="2307.16645")],
 )
-class OneWord(Pooling):
+class OneWord(Prompted):
     """f = h at the last token of 'This sentence : "x" means in one word:"', from which the model would write that word.
 
     template: has {text}, and ends where the word would begin. Raises ModelError for one without {text}, and for a model
     that is not causal.
     """
 
-    causal: ClassVar[bool] = True
-
     def __init__(self, *, template: str = WORDING) -> None:
-        self._template = Template(template, pooled="all")
-        self._pool = make_pooling("last")
-
-    @property
-    def template(self) -> Template:
-        return self._template
-
-    def __call__(self, hidden: Any, mask: Tensor) -> Tensor:
-        return self._pool(hidden, mask)
+        super().__init__(Template(template, pooled="all"), "last")
 
     def __repr__(self) -> str:
         return f"OneWord(template={self._template.wording!r})"
