@@ -218,7 +218,7 @@ def test_what_is_not_there_gets_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(b"text\ncaf\xe9\n")
     target = ["--output", tmp_path / "out.parquet"]
-    refused(["pairs", "ict", "--input", path, *target], ["line 2", "not UTF-8"], late=True)
+    refused(["pairs", "ict", "--input", path, *target], ["row 1", "not UTF-8"], late=True)
     refused(["pairs", "ict", "--input", tmp_path / "none.csv", *target], ["no such file"], late=True)
     refused(["pairs", "itc", "--input", path, *target], ["unknown pairs `itc`", "did you mean `ict`"])
     refused(["pairs", "ict", "--input", path, "--option", "keep=2", *target], ["keep"])

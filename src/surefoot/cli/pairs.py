@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def pairs(
     method: Annotated[str, typer.Argument(help="How: `surefoot methods --kind pairs` lists all.", metavar="NAME")],
     input: Annotated[
-        str, typer.Option(help="Documents or labelled examples: .parquet, .jsonl, .csv or .tsv.", metavar="FILE")
+        str, typer.Option(help="Documents or labelled examples: .parquet, .jsonl, .csv, .tsv or .txt.", metavar="FILE")
     ],
     output: Annotated[Path, typer.Option(help="Where the pairs go: .parquet, .jsonl or .csv.", metavar="FILE")],
     option: Annotated[list[str], typer.Option(help="An option of the method: words=100.", metavar="NAME=VALUE")] = [],  # noqa: B006 - typer reads it

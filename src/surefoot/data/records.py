@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,11 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from surefoot.data.check import is_missing
-from surefoot.data.read import MOST_BYTES
+from surefoot.data.rows import Row, Undecodable, check_file, count_rows, read_rows
 from surefoot.errors import DataError, nearest
-
-#: Rows of parquet that are in memory at once.
-ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,8 @@ def _listed(value: str) -> Any:
 
 
 class Records:
-    """The records of a parquet, CSV, TSV or JSONL file, or of mappings in memory. Going through it reads the file anew.
+    """The records of a parquet, CSV, TSV, JSONL or text file, or of mappings in memory. Going through it reads the file
+    anew.
 
     columns: renames, {"abstract": "text"}. Raises DataError for a file that is missing, empty, of another kind or
     malformed, with its row.
@@ -94,43 +91,28 @@ class Records:
         if isinstance(source, str | os.PathLike):
             self.path = Path(source).expanduser()
             self.source = str(self.path)
-            self._check()
+            check_file(self.path)
         else:
             self.rows, self.source = source, "records"
 
     def __iter__(self) -> Iterator[Record]:
         number = -1
-        rows = self.rows if self.rows is not None else _READERS[self.path.suffix.lower()](self.path)
-        for number, values in enumerate(rows):
-            yield Record(self._renamed(values), number, self.source)
+        for number, row in enumerate(self.rows if self.rows is not None else read_rows(self.path)):
+            yield Record(self._renamed(self._decoded(row, number)), number, self.source)
         if number < 0:
             raise DataError(f"{self.source}: no rows; add some")
 
     def __len__(self) -> int:
         """How many there are, for progress: 0 where that would take a reading of its own."""
-        if self.rows is not None:
-            return len(self.rows)
-        if self.path.suffix.lower() != ".parquet":
-            return 0
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        return len(self.rows) if self.rows is not None else count_rows(self.path)
 
-        try:
-            return int(pq.read_metadata(self.path).num_rows)
-        except (pa.ArrowException, OSError):
-            return 0  # the reading says what is wrong with it
+    def _decoded(self, row: Row | Undecodable, number: int) -> Row:
+        if isinstance(row, Undecodable) or any(isinstance(value, Undecodable) for value in row.values()):
+            mend = f"convert it, for example `iconv -f LATIN1 -t UTF-8 {self.path.name}`"
+            raise DataError(f"{self.source}, row {number + 1:,}: not UTF-8; {mend}")
+        return row
 
-    def _check(self) -> None:
-        path = self.path
-        if not path.is_file():
-            what = "is a folder; name one file in it" if path.is_dir() else "no such file; check the name"
-            raise DataError(f"{path}: {what}")
-        if path.suffix.lower() not in _READERS:
-            raise DataError(f"{path}: the ending `{path.suffix}` is not known; save it as {', '.join(_READERS)}")
-        if not path.stat().st_size:
-            raise DataError(f"{path}: the file is empty; it must hold at least one row")
-
-    def _renamed(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _renamed(self, values: Row) -> Row:
         if not self.columns:
             return values
         for name in self.columns:
@@ -138,63 +120,3 @@ class Records:
                 raise DataError(f"{self.source}: no column `{name}`; {nearest(name, [str(each) for each in values])}")
         kept = {name: value for name, value in values.items() if name not in self.columns}
         return {**kept, **{role: values[name] for name, role in self.columns.items()}}
-
-
-def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        for batch in pq.ParquetFile(path).iter_batches(batch_size=ROWS):
-            yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise DataError(f"{path}: not a whole parquet file ({reason}); copy or write it again") from None
-
-
-def _json_lines(path: Path) -> Iterator[Mapping[str, Any]]:
-    for line, text in _lines(path):
-        if not text.strip():
-            continue
-        try:
-            row = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise DataError(f"{path}, line {line}: not JSON ({error}); mend or remove it") from None
-        if not isinstance(row, dict):
-            raise DataError(f'{path}, line {line}: not an object such as {{"text": ...}}')
-        yield row
-
-
-def _separated(path: Path) -> Iterator[Mapping[str, Any]]:
-    limit = csv.field_size_limit(MOST_BYTES)
-    try:
-        delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-        reader = csv.reader((text for _, text in _lines(path)), delimiter=delimiter, strict=True)
-        names = next(reader, None)
-        for cells in reader:
-            if not cells:
-                continue
-            if names is None or len(cells) != len(names):
-                problem = (
-                    f"{len(cells)} cells where the header has {len(names or ())}; quote cells that hold {delimiter!r}"
-                )
-                raise DataError(f"{path}, line {reader.line_num}: {problem}")
-            yield dict(zip(names, cells, strict=True))
-    except csv.Error as error:
-        raise DataError(f"{path}: {error}; is a quotation mark missing or not doubled?") from None
-    finally:
-        csv.field_size_limit(limit)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines by "\\n" alone, numbered from 1. Raises DataError for bytes that are not UTF-8, with the line."""
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            try:
-                yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError:
-                mend = f"convert it, for example `iconv -f LATIN1 -t UTF-8 {path.name}`"
-                raise DataError(f"{path}, line {number}: not UTF-8; {mend}") from None
-
-
-_READERS = {".parquet": _parquet, ".csv": _separated, ".tsv": _separated, ".jsonl": _json_lines}

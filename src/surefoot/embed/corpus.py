@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from surefoot.embed.rows import Undecodable, find_columns, read_rows
-from surefoot.errors import DataError
+from surefoot.data.rows import Undecodable, check_file, column_names, read_rows
+from surefoot.errors import DataError, nearest
 
 #: How many row numbers an error names.
 _SHOWN = 8
@@ -35,7 +35,7 @@ class Corpus:
         ids: list[Any] = []
         texts: list[str] = []
         number, first = 0, 0
-        for place, (key, text) in enumerate(read_rows(self.path, self.column, self.key)):
+        for place, (key, text) in enumerate(_texts(self.path, self.column, self.key)):
             if place in self.skipped:
                 continue
             if wanted(number):
@@ -89,10 +89,10 @@ def open_corpus(path: str | Path, *, columns: Mapping[str, str] | None = None, s
     stands twice (never skipped: nobody could say which row it names); and for a file that is no such table.
     """
     path = Path(path).expanduser()
-    column, key = find_columns(path, columns or {})
+    column, key = _find_columns(path, columns or {})
     problems, seen, digest = Problems(), array("q"), hashlib.blake2b(digest_size=16)
     count = 0
-    for place, (name, text) in enumerate(read_rows(path, column, key)):
+    for place, (name, text) in enumerate(_texts(path, column, key)):
         count += 1
         wrong = _wrong(text)
         if wrong is None and key is not None and (name is None or name == "" or isinstance(name, Undecodable)):
@@ -114,6 +114,39 @@ def open_corpus(path: str | Path, *, columns: Mapping[str, str] | None = None, s
     if key is not None:
         _refuse_duplicates(path, column, key, np.frombuffer(seen, dtype=np.int64), skipped)
     return Corpus(path, column, key, skipped, count - len(skipped), digest.hexdigest())
+
+
+def _texts(path: Path, column: str, key: str | None) -> Iterator[tuple[Any, Any]]:
+    """(id, text) of every row, in order, with `Undecodable` for what is no UTF-8."""
+    for row in read_rows(path, [column] if key is None else [column, key]):
+        if isinstance(row, Undecodable):  # a whole line: there is no telling its id
+            yield None, row
+        else:
+            yield (row.get(key) if key is not None else None), row.get(column)
+
+
+def _find_columns(path: Path, columns: Mapping[str, str]) -> tuple[str, str | None]:
+    """The names of the columns of text and id in the file."""
+    check_file(path)
+    wrong = [role for role in columns.values() if role not in ("text", "id")]
+    if wrong:
+        raise DataError(f"`{wrong[0]}` is no column of a corpus; {nearest(wrong[0], ('text', 'id'))}")
+    if path.suffix.lower() == ".txt":
+        if columns:
+            raise DataError(f"{path}: a text file has no columns: leave --column out")
+        return "text", None
+    names = column_names(path)
+    for name in columns:
+        if name not in names:
+            raise DataError(f"{path}: no column `{name}`; {nearest(name, names)}")
+    by_role = {role: name for name, role in columns.items()}
+    column = by_role.get("text", "text")
+    if column not in names:
+        shown = ", ".join(f"`{name}`" for name in names[:12])
+        raise DataError(
+            f"{path}: no column `text` among {shown}; name the one that holds the texts: --column NAME=text"
+        )
+    return column, by_role.get("id", "id" if "id" in names else None)
 
 
 def _wrong(text: Any) -> str | None:
@@ -139,7 +172,7 @@ def _refuse_duplicates(path: Path, column: str, key: str, hashes: np.ndarray, sk
     if not twice:
         return
     first: dict[str, int] = {}
-    for place, (name, _) in enumerate(read_rows(path, column, key)):
+    for place, (name, _) in enumerate(_texts(path, column, key)):
         if place in skipped or hash(str(name)) not in twice:
             continue
         if str(name) in first:
