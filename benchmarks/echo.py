@@ -32,9 +32,10 @@ from rich.console import Console
 from rich.table import Table
 
 from surefoot import Examples, Recipe, load
-from surefoot.assess.similarity import spearman, unit
+from surefoot.assess.similarity import spearman
 from surefoot.data.tasks.stored import stored
 from surefoot.embed.encoder import Encoder
+from surefoot.embed.geometry import unit_length
 from surefoot.environment import environment
 from surefoot.files import atomic_write, write_json
 from surefoot.models.poolings.echo import WORDING
@@ -76,7 +77,7 @@ def quality(store: Path) -> dict[str, Any]:
     cosines = {}
     for name, pool in POOLINGS.items():
         vectors = _kept(store / "vectors" / f"{name}.npy", lambda pool=pool: _encode(pool, texts))
-        vectors = unit(vectors)
+        vectors = unit_length(vectors)
         cosines[name] = (vectors[first] * vectors[second]).sum(1)
     ratings = frame["score"].astype(float).to_numpy()
     return {"pairs": len(frame), "texts": len(texts)} | compared(frame, cosines, ratings)
@@ -161,7 +162,7 @@ def peer(folder: Path) -> dict[str, Any]:
         arms = {"ours": encoder.encode, "theirs": theirs}
         ran = {name: _timed(arms[name], texts) for name in list(arms)[:: 1 if number % 2 else -1]}
         ratios.append(ran["theirs"][0] / ran["ours"][0])
-        cosines = (unit(ran["ours"][1]) * unit(ran["theirs"][1])).sum(1)
+        cosines = (unit_length(ran["ours"][1]) * unit_length(ran["theirs"][1])).sum(1)
     return {"texts": len(texts), "theirs_over_ours": _ratios(ratios), "lowest_cosine": float(cosines.min())}
 
 
@@ -258,7 +259,7 @@ def _questions(seed: int, count: int = 1000) -> Examples:
 
 def _scored(model: Any, frame: pd.DataFrame, ratings: np.ndarray) -> float:
     texts = texts_of(frame)
-    vectors = dict(zip(texts, unit(Encoder(model, dtype="bfloat16").encode(texts)), strict=True))
+    vectors = dict(zip(texts, unit_length(Encoder(model, dtype="bfloat16").encode(texts)), strict=True))
     cosine = np.array([vectors[a] @ vectors[b] for a, b in zip(frame["sentence1"], frame["sentence2"], strict=True)])
     return _mean_of(cosine, ratings, dict(frame.groupby("subset").indices))
 

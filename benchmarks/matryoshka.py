@@ -27,6 +27,7 @@ from surefoot import Recipe, load
 from surefoot.data.examples import Examples
 from surefoot.embed import Encoder
 from surefoot.embed.codes.csr import CSR
+from surefoot.embed.geometry import unit_length
 from surefoot.environment import environment
 from surefoot.evidence.sentences import drawn
 from surefoot.evidence.tracks.sts import RECIPE, TRACK, rho
@@ -102,7 +103,7 @@ def _texts() -> list[str]:
 
 def _rho(vectors: np.ndarray) -> float:
     """Mean over years of Spearman's rho over the tests of each."""
-    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    unit = unit_length(vectors)
     place = {text: row for row, text in enumerate(_texts())}
     pairs = TRACK.rated[TRACK.rated["subset"].str.endswith(".test")]
     first, second = (unit[[place[text] for text in pairs[name]]] for name in ("sentence1", "sentence2"))

@@ -10,7 +10,8 @@ from sklearn.metrics import ndcg_score
 
 import surefoot
 from surefoot.assess.rank_agreement import forecast_metric, rank_agreement
-from surefoot.assess.similarity import Rated, Retrieval, influence, load_similarity, partners, rated, unit
+from surefoot.assess.similarity import Rated, Retrieval, influence, load_similarity, partners, rated
+from surefoot.embed.geometry import unit_length
 from surefoot.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -49,7 +50,7 @@ def test_influence_is_what_leaving_a_pair_out_changes():
 
 def test_ndcg_is_scikit_learns():
     """sklearn.metrics.ndcg_score at 10, side by side, on graded relevance."""
-    queries, documents = unit(RNG.normal(size=(7, 8))), unit(RNG.normal(size=(40, 8)))
+    queries, documents = unit_length(RNG.normal(size=(7, 8))), unit_length(RNG.normal(size=(40, 8)))
     relevant = [{int(i): float(1 + i % 3) for i in RNG.permutation(40)[:5]} for _ in range(7)]
     names = [f"d{i}" for i in range(40)]
     found = Retrieval([f"q{i}" for i in range(7)], names, relevant).outputs(queries, documents)
@@ -60,7 +61,7 @@ def test_ndcg_is_scikit_learns():
 
 
 def test_a_query_does_not_find_itself():
-    vectors = unit(np.array([[1.0, 0.1], [1.0, 0.2], [0.0, 1.0]]))
+    vectors = unit_length(np.array([[1.0, 0.1], [1.0, 0.2], [0.0, 1.0]]))
     texts = ["a", "b", "c"]
     found = Retrieval(texts, texts, [{1: 1.0}, {0: 1.0}, {0: 1.0}]).outputs(vectors, vectors)
     assert found[:2].tolist() == [1.0, 1.0]

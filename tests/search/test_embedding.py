@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from surefoot.assess.similarity import evaluate_similarity, partners, rated
 from surefoot.data.examples import Examples
 from surefoot.errors import DataError, RecipeError
 from surefoot.models.load import load
+from surefoot.report.run import report_run
 from surefoot.search.family import Family, model_with_classes
 
 
@@ -64,6 +66,28 @@ def test_the_score_is_that_of_the_model_in_the_folder(found):
     assert evaluate_similarity(again, judged)[1].value == pytest.approx(found.metrics["test"].value, abs=0.02)
     assert found.answer.nested["metric"]["low"] <= found.answer.nested["metric"]["high"]
     assert found.answer.targets["test"].forecast.method in ("rank_agreement", "judge_mean")
+
+
+def test_the_page_shows_every_set_beside_the_baselines(found):
+    """Figures of the page are those of the facts; the path ends where the answer stands."""
+    why = json.loads((found.folder / "why.json").read_text())
+    assert set(why["sets"]) == {"home/home", "judge/rated", "test/test"}
+    tested = why["sets"]["test/test"]["models"]
+    assert set(tested) == {"answer", "untuned", "contrastive", "wise_contrastive"}
+    assert tested["answer"]["value"] == pytest.approx(found.metrics["test"].value)
+    for model in tested.values():
+        apart = tested["answer"]["value"] - model["value"]
+        assert "answer above" not in model or model["answer above"]["value"] == pytest.approx(apart, abs=1e-9)
+    if why["path"]:
+        values = why["path"]["sets"]["test/test"]["values"]
+        assert values[0] == pytest.approx(tested["untuned"]["value"], abs=1e-4)
+        assert values[-1] == pytest.approx(tested["answer"]["value"], abs=1e-4)
+    page = report_run(found.folder).read_text()
+    for section in ("answer", "metrics", "forecasts", "geometry", "trials", "limits", "recipe"):
+        assert f'id="{section}"' in page
+    assert f"{100 * found.metrics['test'].value:.1f}" in page
+    assert "NaN" not in page
+    assert "accuracy" not in page.split('id="trials"')[0].lower()
 
 
 def test_a_finished_search_is_opened_and_another_is_refused(found, bert_folder):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from surefoot.assets import is_offline
+from surefoot.embed.geometry import unit_length
 from surefoot.errors import DataError, require
 from surefoot.models.model import Model
 
@@ -41,8 +42,7 @@ class MtebEncoder:
 
 
 def _unit(vectors: Any) -> np.ndarray:
-    vectors = np.asarray(vectors, dtype=np.float32)
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
+    return unit_length(np.asarray(vectors, dtype=np.float32))
 
 
 def evaluate_task(model: Model, name: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from surefoot.assess.estimator import check_labels, check_logits
+from surefoot.embed.geometry import unit_length
 from surefoot.errors import DataError, SurefootError
 
 
@@ -137,7 +138,7 @@ def difficulty_split(known: np.ndarray, novel: np.ndarray, names: tuple[str, ...
     """
     if len(novel) < 3 or len(names) != len(novel):
         raise DataError(f"{len(novel)} novel classes with {len(names)} names: give three or more, with one name each")
-    unit = [each / np.maximum(np.linalg.norm(each, axis=1, keepdims=True), 1e-12) for each in (known, novel)]
+    unit = [unit_length(each) for each in (known, novel)]
     order = np.argsort((unit[1] @ unit[0].T).max(1), kind="stable")
     parts = zip(("easy", "medium", "hard"), np.array_split(order, 3), strict=True)
     return {name: tuple(names[i] for i in part) for name, part in parts}

@@ -19,6 +19,7 @@ from surefoot.assess.ranking import ndcg_of_each
 from surefoot.data.examples import Examples
 from surefoot.data.load import load_data
 from surefoot.data.read import read_file
+from surefoot.embed.geometry import unit_length
 from surefoot.errors import DataError
 from surefoot.models.model import Model
 from surefoot.models.predict import encode_inputs, predict
@@ -264,12 +265,7 @@ def vectors(
     distinct = list(dict.fromkeys(texts))
     encoded = encode_inputs(model, distinct, "text")
     features = predict(model, encoded, advance=(progress or Silent()).start(label, len(distinct))).features
-    return unit(features)[_places(distinct, texts)]
-
-
-def unit(features: np.ndarray) -> np.ndarray:
-    """Rows scaled to length 1."""
-    return np.asarray(features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12))
+    return unit_length(features)[_places(distinct, texts)]
 
 
 def evaluate_similarity(

@@ -108,6 +108,7 @@ def fit(
     from surefoot.cli.show import out as show
     from surefoot.cli.training import IN_BOTH, changed
     from surefoot.models.load import load
+    from surefoot.report.run import report_run
     from surefoot.tune.folder import add_metrics
     from surefoot.tune.recipe import Recipe
 
@@ -121,12 +122,14 @@ def fit(
             for name, each in sets["tests"].items()
         }
     add_metrics(fields["out"], scores)
+    page = report_run(fields["out"])
     said = [*notes, *run.history.notes]
     show_notes(said)
     if json:
         scored = {name: each.as_json() for name, each in scores.items()}
-        print_json({"run": str(fields["out"]), "metrics": scored, "notes": said})
+        print_json({"run": str(fields["out"]), "metrics": scored, "notes": said, "report": str(page)})
         return
     if scores:
         show(scores_table(scores))
     show(f"{plan.name}: {run.history.steps} steps; the model is in {fields['out'] / 'model'}")
+    show(f"{page} shows how good it is")

@@ -216,16 +216,15 @@ def _search(fields: dict[str, Any], *, columns: list[str], device: str, json: bo
             progress=board,
             after=board.told,
         )
-    page = None if pairs else report_run(fields["out"])
+    page = report_run(fields["out"])
     notes(found.notes)
     if json:
-        print_json(found.as_json() | ({"report": str(page)} if page else {}))
+        print_json(found.as_json() | {"report": str(page)})
         return
     for table in (embedding if pairs else answer).found_tables(found):
         show(table, "")
     show(f"{len(found.trials)} trials in {found.seconds:.0f} s; the model is in {fields['out'] / 'model'}")
-    if page:
-        show(f"{page} shows why")
+    show(f"{page} shows why")
 
 
 def _read_sets(fields: dict[str, Any], *, columns: list[str]) -> dict[str, Any]:

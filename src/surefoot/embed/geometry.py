@@ -75,7 +75,7 @@ def sample(vectors: np.ndarray, *, most: int = MOST, seed: int = 0) -> np.ndarra
 
 def unit_length(vectors: np.ndarray) -> np.ndarray:
     """Rows of length one; a row of zeros stays as it is."""
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), dtype=np.float32)
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
 
 
 def isotropy(vectors: np.ndarray) -> float:

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from surefoot.embed.geometry import unit_length
 from surefoot.embed.vocabulary import Vocabulary, tokens
 from surefoot.errors import DataError, RunError, SurefootError
 from surefoot.files import atomic_folder, atomic_write, write_json
@@ -97,7 +98,7 @@ class WordVectors:
             raise DataError(
                 f"`{word}` is not among the {len(self.vocabulary):,} words: it was seen too seldom, or never"
             )
-        unit = self.vectors_ / np.maximum(np.linalg.norm(self.vectors_, axis=1, keepdims=True), 1e-12)
+        unit = unit_length(self.vectors_)
         cosine = unit @ unit[place]
         order = [row for row in np.argsort(-cosine, kind="stable") if row != place][:k]
         return [(self.vocabulary.words[row], float(cosine[row])) for row in order]

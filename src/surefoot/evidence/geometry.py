@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.stats import spearmanr
 
-from surefoot.embed.geometry import alignment, effective_rank, isotropy, uniformity
+from surefoot.embed.geometry import alignment, effective_rank, isotropy, uniformity, unit_length
 
 #: Pairs rated at least so high (of 5) are two sentences that say the same.
 ALIKE = 4.0
@@ -41,8 +41,7 @@ def sensitivity(embed: Callable[[Sequence[str]], np.ndarray], sentences: Sequenc
     halves = [half for text in chosen for half in cut(text)]
     vectors = embed([*chosen, *edited(chosen), *halves]).astype(np.float64)
     plain, changed, parts = np.split(vectors, [len(chosen), 2 * len(chosen)])
-    composed = parts.reshape(len(chosen), 2, -1).sum(1)
-    composed /= np.linalg.norm(composed, axis=1, keepdims=True)
+    composed = unit_length(parts.reshape(len(chosen), 2, -1).sum(1))
     apart = 2 - 2 * (plain @ plain.T)[np.triu_indices(len(plain), 1)].mean()
     return {
         "edit_distance": float(((plain - changed) ** 2).sum(1).mean() / apart),

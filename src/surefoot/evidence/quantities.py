@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 import numpy as np
 from scipy.special import log_softmax
 
+from surefoot.embed.geometry import unit_length
 from surefoot.errors import SurefootError, nearest
 from surefoot.evidence.trained import Trained
 
@@ -231,8 +232,7 @@ def feature_distance(trained: Trained) -> float:
 
 def _pairs(trained: Trained) -> tuple[np.ndarray, np.ndarray]:
     """Of all pairs of the home test: squared distances of their features on the unit sphere, whether of one class."""
-    features = trained.home.features.astype(np.float64)
-    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    features = unit_length(trained.home.features.astype(np.float64))
     first, second = np.triu_indices(len(features), 1)
     labels = trained.home_labels
     return 2 - 2 * (features @ features.T)[first, second], labels[first] == labels[second]

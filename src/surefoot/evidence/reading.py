@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from surefoot.data.examples import Examples
+from surefoot.embed.geometry import unit_length
 from surefoot.errors import SurefootError
 from surefoot.evidence.entry import Arm
 from surefoot.evidence.trained import predictions
@@ -23,4 +24,4 @@ def embed(model: Model, texts: Sequence[str]) -> np.ndarray:
     """Features of unit length (N, D); kept between calls, as everything is that frozen layers give."""
     examples = Examples(list(texts), None, (), source="texts")
     features = predictions(model, {"texts": examples}, depth=len(model.layers) + 1)["texts"].features
-    return np.asarray(features / np.linalg.norm(features, axis=1, keepdims=True))
+    return unit_length(features)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from surefoot.embed.geometry import unit_length
 from surefoot.embed.partition import partition_spread
 from surefoot.embed.vocabulary import NOTHING, Vocabulary, tokens, windows
 from surefoot.embed.word_vectors import WordVectors
@@ -58,15 +59,11 @@ def run_retrieval(
         return found | {"pseudoword_rand": _sense_agreement(vectors, documents, truth, seed=seed)}
     held, asked = vectors.encode(documents), vectors.encode(list(questions))
     coded = isinstance(vectors, BinaryParagraph)
-    scores = -hamming(asked, held) if coded else _unit(asked) @ _unit(held).T
+    scores = -hamming(asked, held) if coded else unit_length(asked) @ unit_length(held).T
     found |= {"ndcg": ndcg(scores, list(questions.values())), "partition_spread": partition_spread(vectors.vectors_)}
     if isinstance(vectors, BinaryParagraph):
         found["code_loss"] = _code_loss(vectors, documents, held)
     return found
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
 
 
 def _code_loss(vectors: BinaryParagraph, documents: Sequence[str], codes: np.ndarray) -> float:
@@ -137,7 +134,7 @@ def _clusters(vectors: WordVectors, contexts: np.ndarray, *, seed: int) -> np.nd
     from sklearn.cluster import KMeans
 
     means = np.stack([vectors.encode_document(each[each != NOTHING]) for each in contexts])
-    return np.asarray(KMeans(2, n_init=10, random_state=seed).fit_predict(_unit(means)))
+    return np.asarray(KMeans(2, n_init=10, random_state=seed).fit_predict(unit_length(means)))
 
 
 def run_classified(spec: Mapping[str, Any], world: World, *, unlabelled: Sequence[str], seed: int) -> dict[str, float]:

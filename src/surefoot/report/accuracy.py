@@ -175,9 +175,8 @@ def _differences(sets: list[Mapping[str, Any]]) -> Markup:
             above = mapping(mapping(model).get("answer above"))
             plain, balanced = (reading(above.get(metric), bounds=None) for metric in ("accuracy", "balanced"))
             if plain is not None:
-                verdict = _verdict(plain)
                 cells = (called(name), signed(plain, scale=100, digits=1), signed(balanced, scale=100, digits=1))
-                rows.append((set_name(each), *cells, verdict))
+                rows.append((set_name(each), *cells, verdict(plain)))
     if not rows:
         return Markup("")
     columns = ("set", "against", "accuracy, points", "balanced, points", "")
@@ -191,7 +190,8 @@ def _differences(sets: list[Mapping[str, Any]]) -> Markup:
     return details("Paired differences from the baselines", [table(caption, columns, rows), words])
 
 
-def _verdict(above: Reading) -> Markup:
+def verdict(above: Reading) -> Markup:
+    """Better or worse, or that the interval of the paired difference has zero in it."""
     if above.low is None or above.high is None or above.low <= 0 <= above.high:
         return element("span", "cannot be told apart", class_="faint")
     return element("span", "better" if above.low > 0 else "worse", class_="good" if above.low > 0 else "bad")

@@ -42,6 +42,20 @@ def path_section(why: Mapping[str, Any]) -> Section:
     heading = ("path", "Interpolation", "On the way from the start to the answer")
     if not lines:
         return Section(*heading, [])
+    drawn = curves("Accuracy on the way from the start to the answer", lines, y_name="accuracy", unit="%")
+    caption = _path_words(lines, str(facts.get("start", "")), shown)
+    return Section(*heading, [paragraph(_verdict(shown, alphas)), figure(drawn, caption)])
+
+
+def curves(title: str, lines: Sequence[tuple[str, Sequence[tuple[float, float]]]], *, y_name: str, unit: str) -> Markup:
+    """A line for each set over the share of the way, with a legend that gives its ends; points (share, value in [0, 1]).
+
+    unit: what stands behind a hundred times a value.
+    """
+
+    def say(value: float, digits: int = 1) -> str:
+        return f"{100 * value:.{digits}f}{unit}"
+
     low, high = around([y for _, points in lines for _, y in points], least=0.08, bounds=(0.0, 1.0))
     across, up = Axis(0.0, 1.0, 3, 97), Axis(low, high, 4, 96)
     parts: list[object] = []
@@ -49,33 +63,28 @@ def path_section(why: Mapping[str, Any]) -> Section:
         at = [(across.at(x), 100 - up.at(y)) for x, y in points]
         parts.append(element("g", joined(path(at, "thread")), class_=f"c{number}"))
         for (x, y), (left, top) in zip(points, at, strict=True):
-            title = f"{name}: {percent(y)} at {100 * x:.0f}% of the way"
-            parts.append(mark(title, [place(left, top, shape(number))], f"c{number}", data_alpha=x, data_domain=name))
+            words = f"{name}: {say(y)} at {100 * x:.0f}% of the way"
+            parts.append(mark(words, [place(left, top, shape(number))], f"c{number}", data_alpha=x, data_domain=name))
     drawn = plane(
-        "Accuracy on the way from the start to the answer",
+        title,
         across,
         up,
         parts,
         x_ticks=[(0.0, "start"), (0.25, "25%"), (0.5, "50%"), (0.75, "75%"), (1.0, "answer")],
-        y_ticks=[(tick, f"{100 * tick:.0f}%") for tick in ticks(low, high)],
+        y_ticks=[(tick, say(tick, 0)) for tick in ticks(low, high)],
         x_name="share of the way from the start's weights to the answer's",
-        y_name="accuracy",
+        y_name=y_name,
     )
     series = [
-        (joined([element("bdi", name), element("small", _ends(points))]), f"c{n}", n)
+        (joined([element("bdi", name), element("small", f" {say(points[0][1])} → {say(points[-1][1])}")]), f"c{n}", n)
         for n, (name, points) in enumerate(lines)
     ]
-    caption = _path_words(lines, str(facts.get("start", "")), shown)
-    return Section(*heading, [paragraph(_verdict(shown, alphas)), figure(joined([legend(series), drawn]), caption)])
+    return joined([legend(series), drawn])
 
 
 def _points(alphas: Sequence[float | None], each: Mapping[str, Any]) -> list[tuple[float, float]]:
     pairs = zip(alphas, _list(each.get("accuracy")), strict=False)
     return [(x, y) for x, value in pairs if x is not None and (y := finite(value)) is not None]
-
-
-def _ends(points: Sequence[tuple[float, float]]) -> str:
-    return f" {percent(points[0][1])} → {percent(points[-1][1])}"
 
 
 def _verdict(shown: Sequence[Mapping[str, Any]], alphas: Sequence[float | None]) -> str:

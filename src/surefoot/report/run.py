@@ -9,6 +9,7 @@ from typing import Any
 
 from surefoot.errors import RunError
 from surefoot.files import write_json
+from surefoot.report.embedding import is_embedding, write_embedding_report
 from surefoot.report.findings import read_findings
 from surefoot.report.search import write_report
 from surefoot.tune.folder import MARK, check_run, read_mark
@@ -51,22 +52,22 @@ def report_run(
         why = {}
     if not examples and isinstance(why.get("changes"), dict):
         why["changes"] = {key: value for key, value in why["changes"].items() if key not in ("won", "lost")}
-    card = _json(folder / "model" / "surefoot.json")
+    found |= {"why": why, "compare": _json(folder / "compare.json"), "run": str(folder)}
+    found["findings"] = read_findings(folder)
+    shared: dict[str, Any] = {
+        "title": "Why this model" if found.get("answer") else "How good this model is",
+        "files": {name: _text(folder / name) for name in ("recipe.yaml", "plan.yaml")},
+        "environment": _json(folder / "environment.json"),
+    }
+    if is_embedding(found):
+        return write_embedding_report(out or folder / REPORT, found, **shared)
     return write_report(
         out or folder / REPORT,
-        found
-        | {
-            "why": why,
-            "compare": _json(folder / "compare.json"),
-            "run": str(folder),
-            "findings": read_findings(folder),
-        },
-        title="Why this model" if found.get("answer") else "How good this model is",
+        found,
         baselines=beside.get("baselines"),
-        classes=found.get("classes") or card.get("classes"),
+        classes=found.get("classes") or _json(folder / "model" / "surefoot.json").get("classes"),
         home=beside.get("home"),
-        files={name: _text(folder / name) for name in ("recipe.yaml", "plan.yaml")},
-        environment=_json(folder / "environment.json"),
+        **shared,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from surefoot.report.html import (
@@ -61,7 +61,7 @@ def answer_section(found: Mapping[str, Any], board: Sequence[Any], home: str | N
     candidates = mapping(answer.get("scores"))
     given = finite(found.get("trials"))
     trials = int(given) if given is not None else len(board)
-    lead = f"The answer is “{short(trial_name(answer.get('candidate', NOTHING)), 80)}”{_made(answer)}, chosen among {counted(len(candidates), 'candidate')} after {counted(trials, 'trial')}."
+    lead = f"The answer is “{short(trial_name(answer.get('candidate', NOTHING)), 80)}”{made(answer)}, chosen among {counted(len(candidates), 'candidate')} after {counted(trials, 'trial')}."
     nested = mapping(answer.get("judge domains"))
     accuracy = reading(nested.get("accuracy"))
     versus = {called(each): mapping(value) for each, value in mapping(nested.get("versus")).items()}
@@ -81,7 +81,7 @@ def answer_section(found: Mapping[str, Any], board: Sequence[Any], home: str | N
     return Section(*heading, parts)
 
 
-def _made(answer: Mapping[str, Any]) -> str:
+def made(answer: Mapping[str, Any]) -> str:
     """What a candidate's name stands for."""
     members, share = [trial_name(each) for each in answer.get("members") or []], finite(answer.get("share"))
     if len(members) == 1 and members[0] != trial_name(answer.get("candidate")):
@@ -107,10 +107,10 @@ def _tiles(found: Mapping[str, Any], home: str | None) -> Markup:
             if home and home in metrics
             else "right at home, on held-out examples that helped to choose"
         )
-        tiles.append(_tile("At home", at_home, what))
+        tiles.append(tile("At home", at_home, what))
     nested = reading(mapping(answer.get("judge domains")).get("accuracy"))
     if nested is not None:
-        tiles.append(_tile("On the judge", nested, "right on the judge’s domains, by cross-fitting"))
+        tiles.append(tile("On the judge", nested, "right on the judge’s domains, by cross-fitting"))
     away = {
         name: figure
         for name, each in metrics.items()
@@ -120,7 +120,7 @@ def _tiles(found: Mapping[str, Any], home: str | None) -> Markup:
         worst = min(away, key=lambda name: away[name].value)
         label = "Lowest test set" if len(away) > 1 else "Test set"
         tiles.append(
-            _tile(
+            tile(
                 label,
                 away[worst],
                 f"right on {short(worst, 40)}" + (f", the lowest of {len(away)}" if len(away) > 1 else ""),
@@ -129,12 +129,20 @@ def _tiles(found: Mapping[str, Any], home: str | None) -> Markup:
     for name, target in list(mapping(answer.get("targets")).items())[:2]:
         expected = reading(mapping(target).get("forecast"))
         if expected is not None:
-            tiles.append(_tile("Expect", expected, f"forecast on {short(name, 40)}, without labels", "soft"))
+            tiles.append(tile("Expect", expected, f"forecast on {short(name, 40)}, without labels", "soft"))
     return element("div", joined(tiles), class_="tiles") if tiles else Markup("")
 
 
-def _tile(label: str, figure: Reading, what: str, class_: str = "") -> Markup:
-    said, _, ends = interval(figure).partition(" ")
+def tile(
+    label: str,
+    figure: Reading,
+    what: str,
+    class_: str = "",
+    *,
+    say: Callable[[Reading | None], str] = interval,
+) -> Markup:
+    """One figure in large with its interval, and what it is; `say`: a figure in words, its ends behind a space."""
+    said, _, ends = say(figure).partition(" ")
     inside = [element("span", label, class_="label"), element("span", said, class_="figure")]
     inside.append(
         element(

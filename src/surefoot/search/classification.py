@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from surefoot.search.plan import Plan
 from surefoot.search.sets import HOME, Sets
 from surefoot.search.task import Task
 
+if TYPE_CHECKING:
+    from surefoot.search.search import _Search
+
 
 class Classification(Task):
     """A head on the features; logits (N, C), labels (N,)."""
@@ -36,7 +39,7 @@ class Classification(Task):
     sizes: ClassVar[tuple[int, ...]] = (3, 5)
     shares: ClassVar[tuple[float, ...]] = (1.0, 0.75)
     rules: ClassVar[Mapping[str, Rule]] = RULES
-    reported = True
+    labelled = True
 
     def prepare(
         self,
@@ -103,3 +106,15 @@ class Classification(Task):
     def write(self, folder: Path, home: np.ndarray, judge: Mapping[str, Examples], answer: Answer) -> None:
         labels = {name: each.labels for name, each in judge.items() if each.labels is not None}
         write_labels(folder, home, labels, answer.as_shipped().logits)
+
+    def explain(
+        self,
+        search: _Search,
+        answer: Answer,
+        board: Sequence[Mapping[str, Any]],
+        tests: Mapping[str, Examples],
+        outputs: Mapping[str, Prediction],
+    ) -> dict[str, Any]:
+        from surefoot.search.explain.collect import explain
+
+        return explain(search, answer, board, tests, outputs)

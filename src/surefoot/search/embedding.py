@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from surefoot.errors import DataError, RecipeError
 from surefoot.models.model import Model
 from surefoot.progress import Progress
 from surefoot.registry import get
-from surefoot.search.answer import Target
+from surefoot.search.answer import Answer, Target
 from surefoot.search.bank import Bank
 from surefoot.search.family import Member
 from surefoot.search.judge import Choice, Judge, Rule, paired
@@ -37,6 +37,9 @@ from surefoot.search.sets import HOME
 from surefoot.search.similarities import RULES, Similarities, SimilaritySets
 from surefoot.search.space import without_labels
 from surefoot.search.task import Task
+
+if TYPE_CHECKING:
+    from surefoot.search.search import _Search
 
 #: Held-out pairs of home, where none are given: a fifth of the training set, at most so many.
 VALIDATION = 500
@@ -54,7 +57,7 @@ class Embedding(Task):
     #: Further back than a classifier's: an embedding has a metric at its start, and a line from there to here.
     shares: ClassVar[tuple[float, ...]] = (1.0, 0.75, 0.5, 0.25)
     rules: ClassVar[Mapping[str, Rule]] = RULES
-    reported = False
+    labelled = False
 
     def prepare(
         self,
@@ -140,6 +143,18 @@ class Embedding(Task):
         self, model: Model, examples: SimilaritySet, *, progress: Progress, label: str
     ) -> tuple[np.ndarray, Score]:
         return evaluate_similarity(model, examples, progress=progress, label=label)
+
+    def explain(
+        self,
+        search: _Search,
+        answer: Answer,
+        board: Sequence[Mapping[str, Any]],
+        tests: Mapping[str, SimilaritySet],
+        outputs: Mapping[str, np.ndarray],
+    ) -> dict[str, Any]:
+        from surefoot.search.explain.embedding import explain_embedding
+
+        return explain_embedding(search, answer, board, tests, outputs)
 
 
 def _judging(given: Any) -> SimilaritySet:

@@ -24,7 +24,6 @@ from surefoot.search.answer import Answer, find_answer
 from surefoot.search.bank import Bank
 from surefoot.search.clock import Clock
 from surefoot.search.door import at_most, identity_of
-from surefoot.search.explain import explain
 from surefoot.search.family import Family, Member, model_with_classes
 from surefoot.search.journal import Entry, Ledger
 from surefoot.search.keep import Keeper
@@ -157,7 +156,7 @@ def tune(
     predictions = {}
     for name, examples in tests.items():
         predictions[name], found.metrics[name] = task.evaluate(model, examples, progress=progress, label=name)
-        labels = examples.with_classes(model.classes).labels if task.reported else None
+        labels = examples.with_classes(model.classes).labels if task.labelled else None
         keeper.add(name, predictions[name], labels, found.metrics[name])
         decision = answer.targets[name].decision if name in answer.targets else None
         if decision is not None and labels is not None:
@@ -165,8 +164,8 @@ def tune(
             found.corrected[name] = evaluate_logits(logits, labels, clusters=examples.document)
     found.seconds = clock.elapsed
     keeper.write(found.as_json() | {"leaderboard": found.leaderboard()})
-    if keeper.folder is not None and task.reported:
-        explain(searcher, answer, found.leaderboard(), tests, predictions)
+    if keeper.folder is not None:
+        task.explain(searcher, answer, found.leaderboard(), tests, predictions)
     return found
 
 

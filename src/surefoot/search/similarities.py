@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from surefoot.assess.similarity import Rated, SimilaritySet, spearman, unit
+from surefoot.assess.similarity import Rated, SimilaritySet, spearman
+from surefoot.embed.geometry import unit_length
 from surefoot.models.model import Model
 from surefoot.models.precision import autocast, resolve
 from surefoot.models.predict import encode_inputs, predict
@@ -44,7 +45,7 @@ class SimilaritySets:
             dtype = resolve(model.precision, model.device)
             prefix = cached_prefix(model, encoded, depth=depth, dtype=dtype, autocast=autocast(dtype, model.device))
         try:
-            features = unit(predict(model, encoded, prefix=prefix, advance=advance).features)
+            features = unit_length(predict(model, encoded, prefix=prefix, advance=advance).features)
         finally:
             model.freeze(0)
         return {

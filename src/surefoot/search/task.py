@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from surefoot.search.family import Member
     from surefoot.search.judge import Choice, Judge, Rule
     from surefoot.search.plan import Plan
+    from surefoot.search.search import _Search
 
 #: The tasks by name.
 TASKS = ("classification", "embedding")
@@ -41,8 +42,8 @@ class Task(ABC):
     shares: ClassVar[tuple[float, ...]]
     #: Figures of merit by name; lower is better.
     rules: ClassVar[Mapping[str, Rule]]
-    #: Whether a finished run has the page of a classifier, and can forecast for other data later.
-    reported: ClassVar[bool]
+    #: Whether outputs of a test set are logits of its labels, which the run folder keeps.
+    labelled: ClassVar[bool]
 
     def rule(self, plan: Plan) -> Rule:
         """The plan's rule."""
@@ -93,6 +94,17 @@ class Task(ABC):
     @abstractmethod
     def evaluate(self, model: Model, examples: Any, *, progress: Progress, label: str) -> tuple[Any, Any]:
         """(outputs, metrics) of a shipped model on a test set."""
+
+    @abstractmethod
+    def explain(
+        self,
+        search: _Search,
+        answer: Answer,
+        board: Sequence[Mapping[str, Any]],
+        tests: Mapping[str, Any],
+        outputs: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Why the answer is what it is, written to `why.json`; `outputs`: of the shipped model by test set."""
 
     def write(self, folder: Path, home: Any, judge: Mapping[str, Any], answer: Answer) -> None:
         """What the folder needs for later forecasts; nothing, by default."""

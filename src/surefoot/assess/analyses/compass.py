@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from surefoot.assess.analysis import DRAWS, SEED, Analysis, Record, ends, numbers
-from surefoot.embed.geometry import isotropy
+from surefoot.embed.geometry import isotropy, unit_length
 from surefoot.embed.partition import partition_isotropy, second_moment_ratio
 from surefoot.errors import DataError, RecipeError
 from surefoot.registry import Paper, register
@@ -90,7 +90,7 @@ class Compass(Analysis):
                 f"queries have {asked.shape[1]} numbers and documents {held.shape[1]}: take one model's vectors"
             )
         rng = np.random.default_rng(self.seed)
-        cosines = _unit(asked) @ _unit(held).T
+        cosines = unit_length(asked) @ unit_length(held).T
         k = min(self.k, len(held) - 1)
         nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
         right = np.array([bool(set(row) & set(own)) for row, own in zip(nearest.tolist(), wanted, strict=True)])
@@ -178,7 +178,3 @@ def _wanted(relevant: Sequence[Sequence[int]], queries: int, documents: int) -> 
 def _others(own: Sequence[int], count: int, rng: np.random.Generator) -> np.ndarray:
     """As many documents as are right, drawn from those that are not."""
     return np.setdiff1d(np.arange(count), own)[rng.integers(count - len(own), size=len(own))]
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))

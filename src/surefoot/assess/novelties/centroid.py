@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from surefoot.assess.novelties.knn import unit
 from surefoot.assess.novelty import NoveltyScore
+from surefoot.embed.geometry import unit_length
 from surefoot.registry import Paper, register
 
 
@@ -26,7 +26,7 @@ class Centroid(NoveltyScore):
     learns = True
 
     def learn(self, features: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> None:
-        self.centroids_ = unit(np.stack([features[labels == c].mean(0) for c in np.unique(labels)]))
+        self.centroids_ = unit_length(np.stack([features[labels == c].mean(0) for c in np.unique(labels)]))
 
     def rate(self, features: np.ndarray, logits: np.ndarray) -> np.ndarray:
-        return np.asarray(-(unit(features) @ self.centroids_.T).max(1))
+        return np.asarray(-(unit_length(features) @ self.centroids_.T).max(1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from surefoot.assess.novelty import NoveltyScore
+from surefoot.embed.geometry import unit_length
 from surefoot.errors import RecipeError
 from surefoot.registry import Paper, register
 
@@ -33,12 +34,7 @@ class KNN(NoveltyScore):
     def learn(self, features: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> None:
         from sklearn.neighbors import NearestNeighbors
 
-        self.neighbours_ = NearestNeighbors(n_neighbors=min(self.k, len(features))).fit(unit(features))
+        self.neighbours_ = NearestNeighbors(n_neighbors=min(self.k, len(features))).fit(unit_length(features))
 
     def rate(self, features: np.ndarray, logits: np.ndarray) -> np.ndarray:
-        return np.asarray(self.neighbours_.kneighbors(unit(features))[0][:, -1])
-
-
-def unit(features: np.ndarray) -> np.ndarray:
-    """Rows of length one; rows of zeros stay."""
-    return np.asarray(features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12))
+        return np.asarray(self.neighbours_.kneighbors(unit_length(features))[0][:, -1])

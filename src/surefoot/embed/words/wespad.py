@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from surefoot.embed.geometry import unit_length
 from surefoot.embed.vocabulary import Vocabulary, tokens
 from surefoot.embed.word_vectors import WordVectors, open_words
 from surefoot.embed.words.skipgram import SkipGram
@@ -95,7 +96,7 @@ class WESPAD(WordVectors):
         seen = np.flatnonzero(present.any(0))
         gains = np.zeros(len(known))
         gains[seen] = information_gain(present[:, seen], labels)
-        unit = self.vectors_ / np.maximum(np.linalg.norm(self.vectors_, axis=1, keepdims=True), 1e-12)
+        unit = unit_length(self.vectors_)
         others = np.setdiff1d(np.arange(len(known)), seen)
         for part in np.array_split(others, max(1, len(others) // 2048)):
             gains[part] = gains[seen[(unit[part] @ unit[seen].T).argmax(1)]]

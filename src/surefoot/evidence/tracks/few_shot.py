@@ -14,6 +14,7 @@ from sklearn.metrics import f1_score
 from surefoot import load, load_task
 from surefoot.data.examples import Examples
 from surefoot.data.tasks.stored import stored
+from surefoot.embed.geometry import unit_length
 from surefoot.errors import SurefootError, nearest
 from surefoot.evidence.cost import Clock, nothing_cached
 from surefoot.evidence.entry import Arm
@@ -106,7 +107,7 @@ class FewShot(Track):
 
 def contrast(features: np.ndarray, labels: np.ndarray) -> float:
     """Mean cosine of two examples of one class less that of two examples of different classes."""
-    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    unit = unit_length(features)
     cosines, same = unit @ unit.T, labels[:, None] == labels
     others = ~np.eye(len(labels), dtype=bool)
     return float(cosines[same & others].mean() - cosines[~same].mean())

@@ -76,7 +76,7 @@ def explain(
     why["lines"] = _lines(answer, trials, searcher.targets, sampled)
     why["members"] = _members(answer, trials)
     why["importance"] = importance(board, seed=searcher.plan.seed)
-    return _written(why, searcher.keeper.folder, began)
+    return written(why, searcher.keeper.folder, began)
 
 
 def explain_run(run: Run, tests: Mapping[str, Examples]) -> dict[str, Any]:
@@ -89,10 +89,11 @@ def explain_run(run: Run, tests: Mapping[str, Examples]) -> dict[str, Any]:
         each.logits[ANSWER] = run.predictions[name].logits[each.rows]
         looked.append(each)
     why = {"version": VERSION, **_of_sets(looked, len(run.model.classes))}
-    return _written(why, run.folder, began)
+    return written(why, run.folder, began)
 
 
-def _written(why: dict[str, Any], folder: Path | None, began: float) -> dict[str, Any]:
+def written(why: dict[str, Any], folder: Path | None, began: float) -> dict[str, Any]:
+    """The facts as JSON has them, with how long they took since `began`; in the folder's `why.json`, where there is one."""
     why = _plain(why) | {"seconds": round(time.monotonic() - began, 1)}
     if folder is not None:
         write_json(folder / WHY, why)

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from surefoot.attacks.pgd import whole
+from surefoot.embed.geometry import unit_length
 from surefoot.errors import DataError
 from surefoot.registry import Paper, register
 
@@ -115,7 +116,7 @@ def _unit(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         vectors = np.asarray(vectors, np.float64)
         if vectors.ndim != 2 or not len(vectors) or not np.isfinite(vectors).all():
             raise DataError(f"the {name} questions' embeddings are no (N, D) numbers: embed the questions first")
-        found.append(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
+        found.append(unit_length(vectors))
     if found[0].shape[1] != found[1].shape[1]:
         raise DataError("training and test questions have embeddings of other lengths: embed them with one model")
     return found[0], found[1]
