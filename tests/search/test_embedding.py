@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -13,9 +14,10 @@ import surefoot
 from conftest import BAD, GOOD, sentences
 from surefoot.assess.similarity import evaluate_similarity, partners, rated
 from surefoot.data.examples import Examples
-from surefoot.errors import DataError, RecipeError
+from surefoot.errors import DataError, RecipeError, RunError
 from surefoot.models.load import load
 from surefoot.report.run import report_run
+from surefoot.search.estimate import estimate
 from surefoot.search.family import Family, model_with_classes
 
 
@@ -66,6 +68,19 @@ def test_the_score_is_that_of_the_model_in_the_folder(found):
     assert evaluate_similarity(again, judged)[1].value == pytest.approx(found.metrics["test"].value, abs=0.02)
     assert found.answer.nested["metric"]["low"] <= found.answer.nested["metric"]["high"]
     assert found.answer.targets["test"].forecast.method in ("rank_agreement", "judge_mean")
+
+
+def test_a_finished_search_forecasts_for_other_pairs(found, tmp_path):
+    """What `estimate` says of the pairs that the search was told of is what the search said of them."""
+    again = estimate(found.folder, {"test": pairs(40, 5), "texts": replace(pairs(40, 6), positive=None)})
+    told = found.answer.targets["test"].forecast
+    assert again["test"].forecast.method == told.method
+    assert again["test"].forecast.value == pytest.approx(told.value, abs=0.02)
+    assert -1 <= again["texts"].forecast.low <= again["texts"].forecast.high <= 1
+    copied = shutil.copytree(found.folder, tmp_path / "run")
+    (copied / "ratings.safetensors").unlink()
+    with pytest.raises(RunError, match=r"no ratings.safetensors"):
+        estimate(copied, {"test": pairs(40, 5)})
 
 
 def test_the_page_shows_every_set_beside_the_baselines(found):

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from surefoot.assess.similarity import Score
+    from surefoot.search.answer import Target
     from surefoot.search.search import Found
 
 #: The recipe of those who have no judge.
@@ -28,13 +29,16 @@ def read_sets(fields: Mapping[str, Any], *, columns: Sequence[str]) -> dict[str,
         found["validation"] = load_data(fields["validation"], columns=renamed, require_labels=False)
     for option in ("judge", "test", "unlabelled"):
         name = {"test": "tests"}.get(option, option)
-        found[name] = _named(fields.get(option, ()), option=f"--{option}", columns=renamed)
+        given = fields.get(option, ())
+        found[name] = named_sets(given, option=f"--{option}", columns=renamed, ratings=option != "unlabelled")
     return found
 
 
-def _named(values: Sequence[str], *, option: str, columns: Mapping[str, str] | None) -> dict[str, Any]:
-    """`sts=sts.parquet` or `cranfield/` (named after the file or folder) to similarity sets; of unlabelled data, to
-    whatever the file holds, without ratings."""
+def named_sets(
+    values: Sequence[str], *, option: str, columns: Mapping[str, str] | None, ratings: bool
+) -> dict[str, Any]:
+    """`sts=sts.parquet` or `cranfield/` (named after the file or folder) to similarity sets; without `ratings`, to
+    whatever the file holds."""
     from surefoot.assess.similarity import load_similarity
     from surefoot.data import load_data
     from surefoot.errors import DataError
@@ -48,7 +52,7 @@ def _named(values: Sequence[str], *, option: str, columns: Mapping[str, str] | N
             raise DataError(f"{option} {value}: write it as NAME=FILE, such as {option} sts=sts.parquet")
         if name in found:
             raise DataError(f"two sets of {option} are named `{name}`: give them names, as in {option} first={source}")
-        if option == "--unlabelled" and not Path(source).expanduser().is_dir():
+        if not ratings and not Path(source).expanduser().is_dir():
             examples = load_data(source, columns=columns, require_labels=False)
             found[name] = replace(examples, labels=None, classes=(), score=None)
         else:
@@ -71,10 +75,17 @@ def found_tables(found: Found) -> list[Table]:
     rows += [[f"over {name}", _interval(each["metric"], signed=True)] for name, each in nested["versus"].items()]
     tables = [plain_table("answer", ("", "what was found"), rows)]
     if answer.targets:
-        forecasts = {name: target.forecast for name, target in answer.targets.items()}
-        cells = [[name, _interval(vars(each)), each.method, each.note or ""] for name, each in forecasts.items()]
-        tables.append(plain_table("forecast without ratings", ("target", "spearman [95%]", "method", "note"), cells))
+        tables.append(forecasts_table(answer.targets))
     return [*tables, *([scores_table(found.metrics)] if found.metrics else [])]
+
+
+def forecasts_table(targets: Mapping[str, Target]) -> Table:
+    """What to expect where there are no ratings."""
+    from surefoot.cli.show import plain_table
+
+    forecasts = {name: target.forecast for name, target in targets.items()}
+    rows = [[name, _interval(vars(each)), each.method, each.note or ""] for name, each in forecasts.items()]
+    return plain_table("forecast without ratings", ("target", "spearman [95%]", "method", "note"), rows)
 
 
 def scores_table(scores: Mapping[str, Score]) -> Table:

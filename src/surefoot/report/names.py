@@ -13,7 +13,7 @@ METHODS = {
     "wise_ft": "WiSE-FT",
     "untuned": "as it came",
     "contrastive": "plain tuning",
-    "wise_contrastive": "plain tuning, half way back",
+    "wise_contrastive": "half way back",
     "rank_agreement": "agreement in rank",
     "judge_mean": "what the judge has",
     "aline_d": "ALine-D",

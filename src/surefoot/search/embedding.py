@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -80,7 +81,7 @@ class Embedding(Task):
             raise DataError("a search needs a judge: pairs with ratings, or a folder with corpus, queries and qrels")
         judge = {name: _judging(each) for name, each in sorted(sets["judge"].items())}
         tests = {name: _judging(each) for name, each in sets["tests"].items()}
-        targets = {name: _unrated(each, plan.seed) for name, each in sets["unlabelled"].items()}
+        targets = {name: unrated(each, plan.seed) for name, each in sets["unlabelled"].items()}
         for each in judge.values():
             if len(each) < FEWEST:
                 raise DataError(f"{each.source}: {len(each)} examples cannot judge; give at least {FEWEST}, better 200")
@@ -144,6 +145,11 @@ class Embedding(Task):
     ) -> tuple[np.ndarray, Score]:
         return evaluate_similarity(model, examples, progress=progress, label=label)
 
+    def write(self, folder: Path, home: Any, judge: Mapping[str, SimilaritySet], answer: Answer) -> None:
+        from surefoot.search.estimate_embedding import write_ratings
+
+        write_ratings(folder, judge, answer.member.logits)
+
     def explain(
         self,
         search: _Search,
@@ -165,7 +171,7 @@ def _judging(given: Any) -> SimilaritySet:
     return found
 
 
-def _unrated(given: Any, seed: int) -> Rated:
+def unrated(given: Any, seed: int) -> Rated:
     """Pairs without ratings: as they are; of texts alone, each with another; of queries, each with a document."""
     rng = np.random.default_rng([seed, 9])
     if isinstance(given, Examples) and given.positive is None:

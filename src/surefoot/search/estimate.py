@@ -25,6 +25,7 @@ from surefoot.search.family import Family, Member
 from surefoot.search.judge import Judge
 from surefoot.search.plan import Plan
 from surefoot.search.sets import HOME, MOST, Sets
+from surefoot.search.similarities import SimilaritySets
 from surefoot.tune.folder import check_run, read_mark
 from surefoot.tune.identity import model_hash
 
@@ -71,11 +72,12 @@ def check_search(folder: str | Path) -> dict[str, Any]:
             raise ValueError("not the facts of a search")
     except (OSError, ValueError) as error:
         raise RunError(f"{folder / 'search.json'}: cannot be read ({error}): tune again into another folder") from error
-    if "metric" in facts["answer"].get("judge domains", {}):
-        raise RunError(
-            f"{folder}: an embedding, which forecasts for sets that `surefoot tune` is given as --unlabelled: they are in search.json"
-        )
     return cast("dict[str, Any]", facts)
+
+
+def is_embedding(facts: Mapping[str, Any]) -> bool:
+    """Whether a finished search was for an embedding."""
+    return "metric" in facts["answer"].get("judge domains", {})
 
 
 def read_labels(folder: Path, domains: Sequence[str]) -> HeldOut:
@@ -98,12 +100,14 @@ def read_labels(folder: Path, domains: Sequence[str]) -> HeldOut:
 
 def estimate(
     folder: str | Path,
-    data: Mapping[str, Examples],
+    data: Mapping[str, Any],
     *,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
 ) -> dict[str, Target]:
     """The accuracy to expect of a search's model on each set of `data`, and the set's label shares; labels are ignored.
+
+    Of an embedding it is Spearman's correlation with ratings that nobody gave: see `estimate_embedding`.
 
     Every member that the search trained looks at the data, which takes the pretrained model that the search began with.
     Where that cannot be had any more, the estimators that need only the shipped model stand in, and the note says so.
@@ -112,6 +116,10 @@ def estimate(
     """
     folder = Path(folder)
     facts = check_search(folder)
+    if is_embedding(facts):
+        from surefoot.search.estimate_embedding import estimate_embedding
+
+        return estimate_embedding(folder, facts, data, device=device, progress=progress)
     held = read_labels(folder, facts["answer"]["judge domains"]["domains"])
     plan = Plan(**Plan.load(folder / "plan.yaml"))
     shipped = load(folder, device=device)
@@ -120,14 +128,19 @@ def estimate(
     parts = facts["answer"]["members"]
     name = parts[0] if len(parts) == 1 and facts["answer"]["share"] == 1.0 else facts["answer"]["candidate"]
     final = Member(name, "", 0, shipped.normalize, {**held.logits, **sets.logits(shipped)}, {})
-    members, why = _members(folder, facts, shipped.classes, sets, device, progress or Silent())
+    members, why = members_of(folder, facts, shipped.classes, sets, device, progress or Silent())
     found = {}
     for name, key in keys.items():
-        target = look_at(key, final, members, held.home_labels, held.judge)
-        if why:
-            target = replace(target, forecast=replace(target.forecast, note=f"{why}; {target.forecast.note}"))
-        found[name] = target
+        found[name] = with_reason(look_at(key, final, members, held.home_labels, held.judge), why)
     return found
+
+
+def with_reason(target: Target, why: str | None) -> Target:
+    """The target, whose forecast says why no members were asked."""
+    if why is None:
+        return target
+    note = f"{why}; {target.forecast.note}" if target.forecast.note else why
+    return replace(target, forecast=replace(target.forecast, note=note))
 
 
 def members_on(
@@ -144,6 +157,8 @@ def members_on(
     """
     folder = Path(folder)
     facts = check_search(folder)
+    if is_embedding(facts):
+        raise RunError(f"{folder}: an embedding has no classes to follow in a stream: give the search of a classifier")
     held = read_labels(folder, facts["answer"]["judge domains"]["domains"])
     plan = Plan(**Plan.load(folder / "plan.yaml"))
     rows = np.arange(len(examples))
@@ -151,7 +166,7 @@ def members_on(
         rows = np.sort(np.random.default_rng([plan.seed, 6]).permutation(len(examples))[:MOST])
     shipped = load(folder, device=device)
     sets = _sets(shipped, {"stream": examples.take(rows)}, plan)
-    members, why = _members(folder, facts, shipped.classes, sets, device, progress or Silent())
+    members, why = members_of(folder, facts, shipped.classes, sets, device, progress or Silent())
     if why:
         raise RunError(why)
     return held, members, rows
@@ -171,11 +186,11 @@ def _sets(model: Model, data: Mapping[str, Examples], plan: Plan) -> Sets:
     return Sets(few, classes=model.classes, max_length=plan.max_length)
 
 
-def _members(
+def members_of(
     folder: Path,
     facts: Mapping[str, Any],
     classes: tuple[str, ...],
-    sets: Sets,
+    sets: Sets | SimilaritySets,
     device: str | torch.device,
     progress: Progress,
 ) -> tuple[list[Member], str | None]:
