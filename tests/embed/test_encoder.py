@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from surefoot.assess.similarity import vectors
 from surefoot.embed import Encoder
+from surefoot.embed.modules import check_no_modules
 from surefoot.embed.packed import Packed, can_pack
 from surefoot.embed.tokens import tokenise
 from surefoot.errors import DataError, ModelError
@@ -80,8 +82,11 @@ def test_dense_and_normalize_of_a_sentence_transformer(tmp_path: Path) -> None:
     assert encoder.width == 48
     assert encoder.normalize
     np.testing.assert_allclose(encoder.encode(TEXTS), theirs.encode(TEXTS), atol=2e-6)
+    np.testing.assert_allclose(vectors(load(tmp_path / "dense"), TEXTS), theirs.encode(TEXTS), atol=1e-2)  # bfloat16
     with pytest.raises(ModelError, match=r"dim 49: .* has 48 numbers"):
         Encoder(load(tmp_path / "dense"), dim=49)
+    with pytest.raises(ModelError, match="which training would leave behind"):
+        check_no_modules(load(tmp_path / "dense"))
 
 
 def reference(model: Model, ids: list[int]) -> np.ndarray:

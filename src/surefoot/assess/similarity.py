@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from scipy.stats import norm, rankdata, t
 
 from surefoot.assess.ranking import ndcg_of_each
@@ -20,6 +21,7 @@ from surefoot.data.examples import Examples
 from surefoot.data.load import load_data
 from surefoot.data.read import read_file
 from surefoot.embed.geometry import unit_length
+from surefoot.embed.modules import read_modules
 from surefoot.errors import DataError
 from surefoot.models.model import Model
 from surefoot.models.predict import encode_inputs, predict
@@ -261,10 +263,12 @@ def _columns(folder: Path, name: str) -> Mapping[str, Sequence[Any]]:
 def vectors(
     model: Model, texts: Sequence[str], *, progress: Progress | None = None, label: str = "embed"
 ) -> np.ndarray:
-    """Unit vectors (N, D) float32 of texts; equal texts are run once."""
+    """Unit vectors (N, D) float32 of texts, with the modules that follow the pooling; equal texts are run once."""
     distinct = list(dict.fromkeys(texts))
     encoded = encode_inputs(model, distinct, "text")
     features = predict(model, encoded, advance=(progress or Silent()).start(label, len(distinct))).features
+    if len(modules := read_modules(model)):
+        features = modules(torch.from_numpy(features)).numpy()
     return unit_length(features)[_places(distinct, texts)]
 
 

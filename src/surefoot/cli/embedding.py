@@ -118,6 +118,7 @@ def fit(
     from surefoot.cli.show import notes as show_notes
     from surefoot.cli.show import out as show
     from surefoot.cli.training import IN_BOTH, changed
+    from surefoot.embed.modules import check_no_modules
     from surefoot.models.load import load
     from surefoot.report.run import report_run
     from surefoot.tune.folder import add_metrics
@@ -126,6 +127,7 @@ def fit(
     plan = changed(Recipe.load(recipe), lr=lr, **{name: fields.get(name) for name in IN_BOTH})
     sets = read_sets(fields, columns=columns)
     start = load(fields.get("model", "minilm"), device=device)
+    check_no_modules(start)
     with Bars() as bars:
         run = plan.fit(start, sets["train"], seed=fields.get("seed", 0), out=fields["out"], progress=bars)
         scores = {

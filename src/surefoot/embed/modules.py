@@ -74,6 +74,14 @@ def read_modules(model: Model) -> nn.Sequential:
     return nn.Sequential(*found).eval().requires_grad_(False)
 
 
+def check_no_modules(model: Model) -> None:
+    """Raises ModelError where weights follow the pooling: training moves what is before them, and would leave them behind."""
+    if any(not isinstance(each, Normalize) for each in read_modules(model)):
+        raise ModelError(
+            f"`{model.name}` ends with a Dense or LayerNorm module after its pooling, which training would leave behind: tune a model that ends with its pooling, or fold the module's work into one with `distil`"
+        )
+
+
 def _with_weights(kind: str, read: Any, folder: str, model: Model) -> nn.Module:
     config, weights = read(f"{folder}/config.json"), read(f"{folder}/model.safetensors")
     if config is None or weights is None:

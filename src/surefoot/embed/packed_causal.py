@@ -87,16 +87,16 @@ class PackedCausal:
             groups.append(_Group(begin, count, length, first, last))
             row += count
         hidden = self._read(ids, groups)
-        found = np.empty((len(index), hidden.shape[1]), dtype=np.float32)
+        found: list[np.ndarray] = []
         row = begin = 0
         for group in groups:
             kept = group.last - group.first
             states = hidden[begin : begin + group.count * kept].view(group.count, kept, -1).float()
             rows = index[row : row + group.count]
             mask = pool_mask(encoded, rows, group.length + skip)[:, skip + group.first : skip + group.last]
-            found[row : row + group.count] = self.pooling(states, mask).numpy()
+            found.append(self.pooling(states, mask).numpy())
             row, begin = row + group.count, begin + group.count * kept
-        return found
+        return np.concatenate(found)
 
     def _read(self, ids: np.ndarray, groups: list[_Group], *, keep: bool = False) -> Tensor:
         """States of the pooled tokens after the last norm, group after group. keep: remember keys and values instead."""

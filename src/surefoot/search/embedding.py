@@ -25,6 +25,7 @@ from surefoot.assess.similarity import (
 )
 from surefoot.assess.temperature import Calibration
 from surefoot.data.examples import Examples
+from surefoot.embed.modules import check_no_modules
 from surefoot.errors import DataError, RecipeError
 from surefoot.models.model import Model
 from surefoot.progress import Progress
@@ -72,6 +73,7 @@ class Embedding(Task):
             raise DataError(
                 f"`{model.name}` reads {model.processor.modality}: an embedding of pairs is trained with a model of texts"
             )
+        check_no_modules(model)
         for pairs in (train, *([] if validation is None else [validation])):
             if pairs.positive is None:
                 raise DataError(
