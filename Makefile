@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Processes that run tests; each uses one thread.
 TESTERS ?= 2
 
-.PHONY: help demo test lint bench bench-speed bench-quality bench-embed bench-kill bench-merge bench-reviews bench-steps bench-shifts bench-adversarial bench-estimators bench-echo bench-matryoshka study readme docs docs-serve docs-outputs clean
+.PHONY: help demo test lint bench bench-speed bench-quality bench-embed bench-kill bench-merge bench-reviews bench-steps bench-shifts bench-adversarial bench-estimators bench-echo bench-tuned-embedding bench-matryoshka study readme docs docs-serve docs-outputs clean
 
 help:            ## what there is
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -42,9 +42,10 @@ bench-quality: $(STAMP)   ## accuracy on the plain loop's own splits, three seed
 bench-embed: $(STAMP)   ## texts a second beside sentence-transformers, what quick modes cost on STS, peak memory (SUREFOOT_DATA=folder)
 	$(BIN)/python benchmarks/embedding.py --sts --memory 200000
 
-readme: $(STAMP)   ## write the README's picture and tables, and the tables of docs/merge.md, from what the benchmarks wrote
+readme: $(STAMP)   ## write the README's picture and tables, and the tables of docs/merge.md and docs/embed.md, from what the benchmarks wrote
 	$(BIN)/python benchmarks/readme.py
 	$(BIN)/python benchmarks/merging_page.py
+	$(BIN)/python benchmarks/embedding_page.py
 
 docs: $(STAMP)   ## build the documentation into site/; a warning is an error
 	$(BIN)/python docs/generate
@@ -59,6 +60,9 @@ docs-outputs: $(STAMP) ## run the pages of the documentation and write what thei
 
 bench-echo: $(STAMP)   ## echo embeddings: worth, cost, and beside the authors' code (STORE=folder, PEER=their checkout)
 	$(BIN)/python benchmarks/echo.py --store $(STORE) --parts quality cost tuned $(if $(PEER),peer --peer $(PEER))
+
+bench-tuned-embedding: $(STAMP)   ## an embedding tuned on one domain: gain at home and loss elsewhere, plainly and by the search (STORE=folder; resumes)
+	$(BIN)/python benchmarks/embedding_tuning.py --store $(STORE)/embedding
 
 bench-matryoshka: $(STAMP)   ## one encoder of many sizes: quality against speed (STORE=folder; resumes)
 	$(BIN)/python benchmarks/matryoshka.py --store $(STORE)

@@ -162,7 +162,7 @@ def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--trials", type=int, default=16)
+    parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--most-layers", type=int, default=6, help="that a draw trains")
     parser.add_argument("--epochs", type=float, default=2)
     parser.add_argument("--pairs", type=int, default=PAIRS, help="of the training set")
