@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy.stats import spearmanr
 
 from conftest import sentences
 from surefoot.embed import Encoder
 from surefoot.errors import DataError
 from surefoot.models.model import Model
+from surefoot.models.save import save
 
 
 def local_task(first: list[str], second: list[str], scores: list[float]) -> Any:
@@ -51,8 +54,6 @@ def local_task(first: list[str], second: list[str], scores: list[float]) -> Any:
 def test_the_score_is_spearman_of_our_cosines(tiny_bert: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against scipy: mteb's main score is the rank correlation of the encoder's own cosines."""
     mteb = pytest.importorskip("mteb")
-    from scipy.stats import spearmanr
-
     from surefoot.assess.mteb import evaluate_task
 
     first, second = sentences(30, 1)[0], sentences(30, 2)[0]
@@ -63,6 +64,22 @@ def test_the_score_is_spearman_of_our_cosines(tiny_bert: Model, monkeypatch: pyt
     cosines = (encoder.encode(first) * encoder.encode(second)).sum(1)
     assert found["metric"] == "cosine_spearman"
     assert found["splits"]["test"] == pytest.approx(spearmanr(cosines, scores).statistic, abs=1e-4)
+
+
+def test_a_saved_model_runs_in_mteb_as_it_is(tiny_bert: Model, tmp_path: Path) -> None:
+    """mteb takes the folder as sentence-transformers opens it, without a line of ours, and finds the score we find."""
+    mteb = pytest.importorskip("mteb")
+    from sentence_transformers import SentenceTransformer
+
+    first, second = sentences(30, 1)[0], sentences(30, 2)[0]
+    scores = [float(len(set(a.split()) & set(b.split()))) for a, b in zip(first, second, strict=True)]
+    save(tiny_bert, tmp_path / "model")
+    theirs = SentenceTransformer(str(tmp_path / "model"), device="cpu")
+    found = mteb.evaluate(theirs, tasks=[local_task(first, second, scores)], cache=None, show_progress_bar=False)
+    ours = Encoder(tiny_bert, normalize=True)
+    cosines = (ours.encode(first) * ours.encode(second)).sum(1)
+    score = found.task_results[0].scores["test"][0]["cosine_spearman"]
+    assert score == pytest.approx(spearmanr(cosines, scores).statistic, abs=1e-4)
 
 
 def test_a_task_that_is_none(tiny_bert: Model) -> None:
