@@ -143,10 +143,13 @@ def test_what_cannot_work_is_said_before_anything_is_trained(bert_folder, change
 
 
 def test_smart_and_sam_are_drawn_with_the_rest(bert_folder):
-    """A bank of any kind: an adversarial objective compares features there, and sharpness is an optimizer's."""
-    first = ({"use.smart": True, "optimizer": "sam"},)
-    found = search(str(bert_folder), bank=("infonce", "l2_start", "smart", "sam"), warm_start=first, trials=5)
+    """A bank of any kind: an adversarial objective compares features there, sharpness is an optimizer's, and a loss of
+    sentence-transformers is an objective like any other."""
+    first = ({"use.smart": True, "use.sentence_transformers": True, "optimizer": "sam"},)
+    bank = ("infonce", "l2_start", "smart", "sentence_transformers", "sam")
+    found = search(str(bert_folder), bank=bank, warm_start=first, trials=5)
     drawn = found.leaderboard()[4]
     assert drawn["state"] == "complete"
     assert drawn["recipe"]["objectives"]["smart"]["compares"] == "features"
+    assert "sentence_transformers" in drawn["recipe"]["objectives"]
     assert drawn["recipe"]["optimizer"]["name"] == "sam"

@@ -10,9 +10,9 @@ import numpy as np
 
 from surefoot import load
 from surefoot.embed.code import Code
+from surefoot.embed.encoder import Encoder
 from surefoot.embed.geometry import unit_length
 from surefoot.errors import SurefootError, nearest
-from surefoot.evidence.reading import embed
 from surefoot.models.model import Model
 from surefoot.models.shallow import first_layers
 from surefoot.tune.build import build
@@ -35,7 +35,8 @@ def opened(spec: Mapping[str, Any], folder: Any = "minilm") -> Model:
 
 def reader(spec: Mapping[str, Any], model: Model, unlabelled: Sequence[str], *, seed: int) -> Reader:
     """Texts to vectors of unit length (N, D). `unlabelled`: what a code learns from."""
-    read: Reader = partial(embed, first_layers(model, spec["layers"]) if "layers" in spec else model)
+    kept = first_layers(model, spec["layers"]) if "layers" in spec else model
+    read: Reader = Encoder(kept, dtype="auto", normalize=True).encode
     if "dim" in spec:
         read = partial(_narrow, read, spec["dim"])
     if "code" in spec:
