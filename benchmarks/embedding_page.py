@@ -1,4 +1,4 @@
-"""Write the tables of docs/embed.md from benchmarks/results/{embedding,echo,matryoshka,embedding_tuning}.json.
+"""Write the tables of docs/embed.md, and the one of README.md on tuning, from benchmarks/results/{embedding,echo,matryoshka,embedding_tuning}.json.
 
 `make readme` runs it.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PAGE, RESULTS = ROOT / "docs" / "embed.md", ROOT / "benchmarks" / "results"
+PAGES, RESULTS = (ROOT / "docs" / "embed.md", ROOT / "README.md"), ROOT / "benchmarks" / "results"
 ARMS = {
     "plain": "plain, at the rate that is best at home",
     "contrastive": "plain, at the recipe's rate",
@@ -161,4 +161,5 @@ def page(text: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(PAGE.read_text("utf8")), "utf8")
+    for each in PAGES:
+        each.write_text(page(each.read_text("utf8")), "utf8")
