@@ -6,8 +6,8 @@ MiniLM with its sentence training undone learns from 4,096 unlabelled sentences,
 by Matryoshka, by 2D Matryoshka and by Starbucks, at the settings of the track `sts` and each method's own defaults. Every
 model is cut to each of its six layers and to 384, 192, 96, 48 and 24 numbers, and scored by Spearman's rho on at most 200
 pairs of every subset of SemEval's STS, mean over years. CSR learns 24 active units on the vectors of the plain model's
-whole depth. Speed is sentences a processor second of each depth, one thread, relative to the whole. Writes
-benchmarks/results/matryoshka.json and .svg.
+whole depth. Speed is sentences a processor second of each depth, one thread, relative to the whole. Products
+in bfloat16 where the processor has it. Writes benchmarks/results/matryoshka.json and .svg.
 """
 
 from __future__ import annotations
@@ -73,13 +73,13 @@ def trained(name: str, texts: list[str], seed: int, store: Path) -> Model:
 
 def scores(model: Model, depth: int) -> dict[int, float]:
     """rho at every width, from one pass of the first `depth` layers."""
-    vectors = Encoder(first_layers(model, depth)).encode(_texts())
+    vectors = Encoder(first_layers(model, depth), dtype="auto").encode(_texts())
     return {width: _rho(vectors[:, :width]) for width in WIDTHS}
 
 
 def coded(model: Model, texts: list[str], seed: int) -> float:
     """rho of the plain model's vectors as 24 active units."""
-    encoder = Encoder(model)
+    encoder = Encoder(model, dtype="auto")
     code = CSR(k=ACTIVE).fit(encoder.encode(texts), seed=seed)
     return _rho(np.asarray(code.encode(encoder.encode(_texts())).todense()))
 
@@ -87,7 +87,7 @@ def coded(model: Model, texts: list[str], seed: int) -> float:
 def speeds(store: Path, rounds: int = 5) -> dict[str, float]:
     """Sentences a processor second of each depth over the whole's, median over rounds taken in turn."""
     model, texts = load(undone(store), max_length=64), _texts()[:1000]
-    encoders = {depth: Encoder(first_layers(model, depth)) for depth in range(1, len(model.layers) + 1)}
+    encoders = {depth: Encoder(first_layers(model, depth), dtype="auto") for depth in range(1, len(model.layers) + 1)}
     seconds: dict[int, list[float]] = {depth: [] for depth in encoders}
     for _ in range(rounds):
         for depth, encoder in encoders.items():
