@@ -7,7 +7,7 @@ by Matryoshka, by 2D Matryoshka and by Starbucks, at the settings of the track `
 model is cut to each of its six layers and to 384, 192, 96, 48 and 24 numbers, and scored by Spearman's rho on at most 200
 pairs of every subset of SemEval's STS, mean over years. CSR learns 24 active units on the vectors of the plain model's
 whole depth. Speed is sentences a processor second of each depth, one thread, relative to the whole. Products
-in bfloat16 where the processor has it. Writes benchmarks/results/matryoshka.json and .svg.
+in bfloat16 where the processor has it. Writes benchmarks/results/matryoshka.json and docs/assets/matryoshka.svg.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from surefoot.models.model import Model
 from surefoot.models.shallow import first_layers
 
 RESULTS = Path(__file__).parent / "results" / "matryoshka.json"
+CHART = Path(__file__).parents[1] / "docs" / "assets" / "matryoshka.svg"
 METHODS = ("infonce", "matryoshka", "matryoshka_2d", "starbucks")
 WIDTHS = (384, 192, 96, 48, 24)
 SENTENCES, ACTIVE = 4096, 24
@@ -144,7 +145,7 @@ def chart(found: dict[str, Any]) -> str:
     for y in np.arange(low, high + 1, 5):
         x1, y1 = at(1, y).split(",")
         parts.append(
-            f'<line x1="{x1}" x2="{right}" y1="{y1}" y2="{y1}" stroke="#d9dee0"/><text x="52" y="{y1}" text-anchor="end" font-size="12">{y:.0f}</text>'
+            f'<line x1="{x1}" x2="{right}" y1="{y1}" y2="{y1}" stroke="#d9dee0"/><text x="52" y="{y1}" text-anchor="end" dominant-baseline="central" font-size="12">{y:.0f}</text>'
         )
     for x in range(1, int(fastest) + 1):
         px = at(x, low).split(",")[0]
@@ -156,8 +157,12 @@ def chart(found: dict[str, Any]) -> str:
         parts.append(
             f'<polyline points="{drawn_points}" fill="none" stroke="{COLOURS[name]}" stroke-width="{stroke:.1f}"><title>{title}</title></polyline>'
         )
+    x, y = at(1, float(np.mean([seed["csr"] for seed in found["seeds"].values()]))).split(",")
+    title = f"<title>CSR: {ACTIVE} active units of the whole plain model</title>"
+    parts.append(f'<circle cx="{x}" cy="{y}" r="5" fill="#222">{title}</circle>')
+    parts.append(f'<text x="{left + 430}" y="{bottom + 44}" font-size="13" fill="#222">● CSR, {ACTIVE}</text>')
     for number, (name, colour) in enumerate(COLOURS.items()):
-        parts.append(f'<text x="{left + 118 * number}" y="{bottom + 44}" font-size="13" fill="{colour}">{name}</text>')
+        parts.append(f'<text x="{left + 108 * number}" y="{bottom + 44}" font-size="13" fill="{colour}">{name}</text>')
     parts.append(
         f'<text x="{left}" y="{bottom + 64}" font-size="12">thick lines: 384 numbers, thin ones 24; points from right to left: 1 to 6 layers</text>'
     )
@@ -187,7 +192,7 @@ def main() -> None:
             write_json(RESULTS, found)
     found |= {"speed": found.get("speed") or speeds(arguments.store), "environment": environment()}
     write_json(RESULTS, found)
-    with atomic_write(RESULTS.with_suffix(".svg")) as temporary:
+    with atomic_write(CHART) as temporary:
         Path(temporary).write_text(chart(found), "utf8")
     show(found)
 
