@@ -3,14 +3,14 @@
     python benchmarks/echo.py --store FOLDER --parts quality cost tuned
     python benchmarks/echo.py --store FOLDER --parts peer --peer FOLDER     # a checkout of jakespringer/echo-embeddings
 
-quality: Spearman's rho of every pooling on all pairs of `sts` (SemEval 2012 to 2014), by year and as the mean over
+quality: Spearman's rho of every pooling on all test pairs of `sts` (SemEval 2012 to 2014), by year and as the mean over
 subsets, with 95% intervals over pairs (bootstrap, subsets kept apart), and echo's difference from the mean of a single
 pass, paired. Products in bfloat16; vectors are kept in the store.
 cost: processor time of echo over that of a single pass, in the same engine, on 400 texts of `sts`, one thread, in turn.
 peer: processor time of the authors' code over ours, float32, one thread, on 128 texts in batches of 32 as they come;
 cosines of the vectors. Their parser is given the template in braces so that both read the same tokens.
 tuned: both poolings fine-tuned on the same pairs (Banking77, questions of one intent; the top two layers, one epoch of
-1,000 pairs, InfoNCE), three seeds; on the same STS pairs, 80 of each subset.
+1,000 pairs, InfoNCE), three seeds; on the same STS pairs, 60 of each test.
 Writes benchmarks/results/echo.json, part by part.
 """
 
@@ -53,12 +53,18 @@ DRAWS = 2000
 #: Texts that cost is measured on, that the peer is, and rounds of each.
 COST_TEXTS, PEER_TEXTS, ROUNDS = 400, 128, 5
 #: Pairs of each subset on which trained models are compared.
-TUNED_PAIRS = 80
+TUNED_PAIRS = 60
 
 
 def pairs() -> pd.DataFrame:
-    """All of `sts`."""
-    return pd.read_parquet(stored("sts"))
+    """All of `sts`; `test` names a subset of a year, which another year may have a subset of the same name beside."""
+    frame = pd.read_parquet(stored("sts"))
+    return frame.assign(test=frame["year"].astype(str) + " " + frame["subset"])
+
+
+def tests_of(frame: pd.DataFrame) -> pd.DataFrame:
+    """The subsets that are tests: 2012 has training sets too."""
+    return frame[frame["subset"].str.endswith(".test")].reset_index(drop=True)
 
 
 def texts_of(frame: pd.DataFrame) -> list[str]:
@@ -71,8 +77,8 @@ def texts_of(frame: pd.DataFrame) -> list[str]:
 
 def quality(store: Path) -> dict[str, Any]:
     """rho by pooling: mean over subsets with its interval, by year, and the paired difference from `mean`."""
-    frame = pairs()
-    texts = texts_of(frame)
+    every = pairs()
+    texts, frame = texts_of(every), tests_of(every)
     place = {text: row for row, text in enumerate(texts)}
     first, second = (np.array([place[text] for text in frame[name]]) for name in ("sentence1", "sentence2"))
     cosines = {}
@@ -88,7 +94,7 @@ def quality(store: Path) -> dict[str, Any]:
 
 def compared(frame: pd.DataFrame, cosines: Mapping[str, np.ndarray], ratings: np.ndarray) -> dict[str, Any]:
     """Scores with intervals; the same resamples serve every pooling, so that differences are paired."""
-    subsets = {str(name): rows for name, rows in frame.reset_index(drop=True).groupby("subset").indices.items()}
+    subsets = {str(name): rows for name, rows in frame.groupby("test").indices.items()}
     rng = np.random.default_rng(0)
     draws: dict[str, list[float]] = {name: [] for name in cosines}
     for _ in range(DRAWS):
@@ -99,7 +105,7 @@ def compared(frame: pd.DataFrame, cosines: Mapping[str, np.ndarray], ratings: np
     for name, cosine in cosines.items():
         by_subset = {subset: 100 * spearman(cosine[rows], ratings[rows]) for subset, rows in subsets.items()}
         years = {
-            str(year): float(np.mean([by_subset[subset] for subset in sorted(set(part["subset"]))]))
+            str(year): float(np.mean([by_subset[name] for name in sorted(set(part["test"]))]))
             for year, part in frame.groupby("year")
         }
         apart = np.array(draws[name]) - np.array(draws["mean"])
@@ -233,14 +239,14 @@ def _ratios(values: Sequence[float]) -> dict[str, float]:
 
 def tuned(store: Path, seeds: Sequence[int] = (0, 1, 2)) -> dict[str, Any]:
     """rho before and after training on the same pairs, by pooling and seed."""
-    frame = pairs().groupby("subset").sample(TUNED_PAIRS, random_state=0).reset_index(drop=True)
+    frame = tests_of(pairs()).groupby("test").sample(TUNED_PAIRS, random_state=0).reset_index(drop=True)
     ratings = frame["score"].astype(float).to_numpy()
     found: dict[str, Any] = {}
     for name in ("mean", "echo"):
         before = _scored(load(MODEL, pool=name), frame, ratings)
         after = []
         for seed in seeds:
-            path = store / "tuned" / f"{name}-{seed}.json"
+            path = store / "tuned" / f"{name}-{TUNED_PAIRS}-{seed}.json"
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_json(path, {"spearman": _scored(_trained(name, seed), frame, ratings)})
@@ -281,7 +287,7 @@ def _scored(model: Any, frame: pd.DataFrame, ratings: np.ndarray) -> float:
     texts = texts_of(frame)
     vectors = dict(zip(texts, unit_length(Encoder(model, dtype="bfloat16").encode(texts)), strict=True))
     cosine = np.array([vectors[a] @ vectors[b] for a, b in zip(frame["sentence1"], frame["sentence2"], strict=True)])
-    return _mean_of(cosine, ratings, dict(frame.groupby("subset").indices))
+    return _mean_of(cosine, ratings, dict(frame.groupby("test").indices))
 
 
 def show(found: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 PAGES, RESULTS = (ROOT / "docs" / "embed.md", ROOT / "README.md"), ROOT / "benchmarks" / "results"
 ARMS = {
-    "plain": "plain, at the rate that is best at home",
+    "plain": "plain, at the one of three rates that is best at home",
     "contrastive": "plain, at the recipe's rate",
     "wise_contrastive": "half way back from that (WiSE-FT)",
     "surefoot": "surefoot's search",
@@ -135,7 +135,9 @@ def tuning() -> str:
         cells = " | ".join(f"{each['changes'][name]:+.1f}" for name in away)
         lines.append(f"| {words} | {each['home_gain']:+.1f} | {-each['away_loss']:+.1f} | {cells} |")
     text = f"Points gained over MiniLM as it comes, means over {len(rounds)} seeds. "
-    text += f"The search keeps {100 * own['share_of_home_gain']:.0f}% of what the best plain tuning gains at home"
+    pairs = zip(own["surefoot"]["home_gain_by_seed"], own["plain"]["home_gain_by_seed"], strict=True)
+    kept = sorted(100 * ours / theirs for ours, theirs in pairs)
+    text += f"The search keeps {100 * own['share_of_home_gain']:.0f}% ({kept[0]:.0f} to {kept[-1]:.0f}% by seed) of what the first plain tuning gains at home"
     share = own["share_of_away_loss"]
     if share is None:
         text += "; plain tuning loses nothing away on average."
@@ -143,6 +145,11 @@ def tuning() -> str:
         text += f"; plain tuning loses {own['plain']['away_loss']:.1f} points away on average, and the search gains {-own['surefoot']['away_loss']:.1f}."
     else:
         text += f" and has {100 * share:.0f}% of its loss away."
+    behind = [name for name in away if own["surefoot"]["changes"][name] < min(0.0, own["contrastive"]["changes"][name])]
+    if behind:
+        text += f" On {', '.join(behind)} it loses, and more than plain tuning at the recipe's rate."
+    rates = sorted({each["rate"] for each in rounds})
+    text += f" The rate that was best at home: {', '.join(f'{rate:g}' for rate in rates)}, of {', '.join(f'{rate:g}' for rate in found['settings'].get('rates', (5e-5, 1e-4, 3e-4)))}."
     return "\n".join(lines) + "\n\n" + text
 
 

@@ -175,7 +175,7 @@ def main() -> None:
     store = asked.store or Path(tempfile.mkdtemp())
     for seed in range(asked.seeds):
         rounds.append(one_seed(seed, sets, plan, pairs=asked.pairs, store=store))
-        facts = {"pairs": asked.pairs, "judge": JUDGED, "model": MODEL, "max_length": LENGTH, **plan}
+        facts = {"pairs": asked.pairs, "judge": JUDGED, "model": MODEL, "max_length": LENGTH, "rates": RATES, **plan}
         write_json(
             path, {"settings": facts, "summary": summary(rounds), "rounds": rounds, "environment": environment()}
         )

@@ -29,7 +29,7 @@ def test_a_figure_that_changes_changes_its_page(embedding_page: ModuleType, monk
     found = embedding_page.read("embedding_tuning")
     found["summary"] |= {"share_of_away_loss": 0.2, "share_of_home_gain": 0.913}
     monkeypatch.setattr(embedding_page, "read", lambda name: found)
-    assert "keeps 91% of what" in embedding_page.tuning()
+    assert "keeps 91% (" in embedding_page.tuning()
     assert "has 20% of its loss away" in embedding_page.tuning()
     found["summary"]["share_of_away_loss"] = None
     assert "loses nothing away" in embedding_page.tuning()

@@ -101,6 +101,22 @@ def test_rows_that_are_not_utf8(tmp_path: Path, ending: str) -> None:
     assert window.ids == [0, 2]
 
 
+def test_a_first_line_that_is_not_utf8_is_skipped_like_any_other(tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_bytes(b'{"text": "caf\xe9"}\n{"text": "fine"}\n')
+    with pytest.raises(DataError, match="row 1: not UTF-8"):
+        open_corpus(path)
+    (window,) = open_corpus(path, skip_invalid=True).windows(10)
+    assert window.texts == ["fine"]
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
+    pq.write_table(table, tmp_path / "twice.parquet")
+    with pytest.raises(DataError, match="two columns are named `text`"):
+        open_corpus(tmp_path / "twice.parquet")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "fragment"),
     [
@@ -111,6 +127,9 @@ def test_rows_that_are_not_utf8(tmp_path: Path, ending: str) -> None:
         ("corpus.csv", b"text,id\none\n", "1 cells where the header has 2"),
         ("corpus.jsonl", b'{"text": "a"}\n{"text"\n', "line 2: not JSON"),
         ("corpus.jsonl", b'{"text": "a"}\n[1]\n', "line 2: not an object"),
+        ("corpus.jsonl", b"\xe9\n", "no row that is UTF-8"),
+        ("corpus.csv", b"text,text\na,b\n", "two columns are named `text`"),
+        ("corpus.csv", b"text,caf\xe9\na,b\n", "a column's name is not UTF-8"),
         ("corpus.pdf", b"%PDF", "the ending `.pdf` is not known"),
     ],
 )

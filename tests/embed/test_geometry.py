@@ -92,3 +92,8 @@ def test_codes_that_cannot_be() -> None:
         quantize(VECTORS, "int4")  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="one vector does not show"):
         quantize(VECTORS[:1], "int8")
+
+
+def test_a_cloud_that_is_one_point_and_rows_of_zeros() -> None:
+    assert isotropy(np.ones((5, 4))) == 0.0
+    np.testing.assert_array_equal(unit_length(np.zeros((1, 3), np.float16)), np.zeros((1, 3)))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from facts import BASELINES, FOUND, HOSTILE, WHY, value
 
+from surefoot.report.blend import curves
 from surefoot.report.figures import intervals
 from surefoot.report.history import Trial, scores
 from surefoot.report.html import Reading
@@ -310,3 +311,15 @@ def test_one_figure_has_an_axis(share: float) -> None:
     at = next(float(attrs["cx"] or "nan") for tag, attrs in page.tags if tag == "circle")
     assert 128 <= at <= 346
     assert all(0 <= int(tick) <= 100 for tick in re.findall(r"(\d+)%", page.words()))
+
+
+def test_a_way_below_zero_is_drawn_where_it_is():
+    """A correlation can be negative; an accuracy cannot."""
+    lines = [("rated", [(0.0, -0.3), (0.5, 0.2), (1.0, 0.5)])]
+    drawn = curves("way", lines, y_name="metric", unit="", bounds=(-1.0, 1.0))
+    tops = [float(top) for top in re.findall(r'<svg class="at" x="[^"]*" y="([0-9.]+)%"', drawn)][
+        -3:
+    ]  # after those of the legend
+    assert "-30.0 \N{RIGHTWARDS ARROW} 50.0" in drawn
+    # Evenly on one scale: from -0.3 to 0.2 is 5/3 of the way from 0.2 to 0.5.
+    assert (tops[0] - tops[1]) / (tops[1] - tops[2]) == pytest.approx(5 / 3, abs=0.01)

@@ -83,6 +83,36 @@ def test_a_finished_search_forecasts_for_other_pairs(found, tmp_path):
         estimate(copied, {"test": pairs(40, 5)})
 
 
+def test_a_judge_that_is_a_retrieval_set_forecasts_nothing_and_says_so(bert_folder, tmp_path):
+    judge = {"found": partners(pairs(40, 4))}
+    result = search(str(bert_folder), tmp_path / "run", judge=judge, trials=3)
+    told = json.loads((result.folder / "search.json").read_text())["answer"]["targets"]["test"]["forecast"]
+    assert told["value"] is None
+    assert "no judge holds rated pairs" in told["note"]
+    assert "no judge holds rated pairs" in (report_run(result.folder)).read_text()
+    with pytest.raises(RunError, match="no judge of this search holds rated pairs"):
+        estimate(result.folder, {"test": pairs(40, 5)})
+
+
+def test_without_its_explanation_a_search_still_has_the_page_of_an_embedding(found, tmp_path):
+    copied = shutil.copytree(found.folder, tmp_path / "run")
+    for name in ("why.json", "metrics.json"):
+        (copied / name).unlink()
+    facts = json.loads((copied / "search.json").read_text())
+    (copied / "search.json").write_text(json.dumps(facts | {"metrics": {}}))
+    page = report_run(copied).read_text()
+    assert "accuracy, points" not in page
+    assert "log-loss" not in page
+
+
+def test_members_that_cannot_be_had_are_said_to_be_missing(found, tmp_path):
+    copied = shutil.copytree(found.folder, tmp_path / "run")
+    shutil.rmtree(copied / "family")
+    seen = estimate(copied, {"test": pairs(40, 5)})["test"].forecast
+    assert "only the shipped model was asked" in seen.note
+    assert seen.method == "judge_mean"
+
+
 def test_the_page_shows_every_set_beside_the_baselines(found):
     """Figures of the page are those of the facts; the path ends where the answer stands."""
     why = json.loads((found.folder / "why.json").read_text())

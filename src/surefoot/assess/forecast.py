@@ -10,6 +10,7 @@ import numpy as np
 
 from surefoot.assess.estimator import Estimate, Estimator, check_classes, check_labels, check_logits
 from surefoot.errors import DataError
+from surefoot.files import plain
 from surefoot.registry import methods
 
 #: Read one model at a time; their mean stands in where there is no line.
@@ -37,7 +38,8 @@ class Forecast:
     missed: dict[str, float] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Its fields; null where there is no forecast."""
+        return dict(plain(asdict(self)))
 
 
 def forecast(

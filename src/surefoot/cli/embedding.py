@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -97,7 +98,9 @@ def scores_table(scores: Mapping[str, Score]) -> Table:
 
 
 def _interval(ends: Mapping[str, float], *, signed: bool = False) -> str:
-    """`75.9 [66.9, 82.7]`, times a hundred."""
+    """`75.9 [66.9, 82.7]`, times a hundred; `-` for what is not known."""
+    if not math.isfinite(ends["value"]):
+        return "-"
     value, low, high = (f"{100 * ends[end]:{'+' if signed else ''}.1f}" for end in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
 
@@ -118,7 +121,6 @@ def fit(
     from surefoot.cli.show import notes as show_notes
     from surefoot.cli.show import out as show
     from surefoot.cli.training import IN_BOTH, changed
-    from surefoot.embed.modules import check_no_modules
     from surefoot.models.load import load
     from surefoot.report.run import report_run
     from surefoot.tune.folder import add_metrics
@@ -127,7 +129,6 @@ def fit(
     plan = changed(Recipe.load(recipe), lr=lr, **{name: fields.get(name) for name in IN_BOTH})
     sets = read_sets(fields, columns=columns)
     start = load(fields.get("model", "minilm"), device=device)
-    check_no_modules(start)
     with Bars() as bars:
         run = plan.fit(start, sets["train"], seed=fields.get("seed", 0), out=fields["out"], progress=bars)
         scores = {
@@ -135,14 +136,16 @@ def fit(
             for name, each in sets["tests"].items()
         }
     add_metrics(fields["out"], scores)
-    page = report_run(fields["out"])
+    page = report_run(fields["out"]) if scores else None
     said = [*notes, *run.history.notes]
     show_notes(said)
     if json:
         scored = {name: each.as_json() for name, each in scores.items()}
-        print_json({"run": str(fields["out"]), "metrics": scored, "notes": said, "report": str(page)})
+        told = {"run": str(fields["out"]), "metrics": scored, "notes": said}
+        print_json(told | ({"report": str(page)} if page else {}))
         return
     if scores:
         show(scores_table(scores))
     show(f"{plan.name}: {run.history.steps} steps; the model is in {fields['out'] / 'model'}")
-    show(f"{page} shows how good it is")
+    if page:
+        show(f"{page} shows how good it is")

@@ -8,11 +8,13 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from surefoot.data.read import MOST_BYTES
+from surefoot.data.table import check_names
 from surefoot.errors import DataError
 
 #: Rows of parquet that are in memory at once.
@@ -56,15 +58,14 @@ def column_names(path: Path) -> list[str]:
     """The columns of a file; those of its first row where each row names its own."""
     suffix = path.suffix.lower()
     if suffix == ".parquet":
-        return list(_parquet_file(path).schema_arrow.names)
+        return _checked(list(_parquet_file(path).schema_arrow.names), path)
     if suffix in _DELIMITERS:
-        with path.open("rb") as file:
-            line = file.readline(MOST_BYTES)
-        return next(csv.reader([line.decode("utf-8-sig", errors="replace")], delimiter=_DELIMITERS[suffix]), [])
-    first = next(read_rows(path), None)
+        with _csv_reader(path) as reader:
+            return _checked(next(reader, []), path)
+    first = next((row for row in read_rows(path) if not isinstance(row, Undecodable)), None)
     if first is None:
-        raise DataError(f"{path}: no rows; add some")
-    return [] if isinstance(first, Undecodable) else list(first)
+        raise DataError(f"{path}: no row that is UTF-8; add some, or convert it")
+    return list(first)
 
 
 def count_rows(path: Path) -> int:
@@ -99,7 +100,8 @@ def _parquet_rows(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
     import pyarrow as pa
 
     file = _parquet_file(path)
-    names = list(file.schema_arrow.names if columns is None else dict.fromkeys(columns))
+    every = _checked(list(file.schema_arrow.names), path)
+    names = every if columns is None else list(dict.fromkeys(columns))
     try:
         for batch in file.iter_batches(batch_size=BATCH, columns=names):
             for values in zip(*(_values(batch.column(name)) for name in names), strict=True):
@@ -145,26 +147,40 @@ def _json_rows(path: Path, columns: Sequence[str] | None) -> Iterator[Row | Unde
             yield row
 
 
+@contextmanager
+def _csv_reader(path: Path) -> Iterator[Any]:
+    """Bytes that are no UTF-8 come through as lone surrogates, so that the row they stand in can be named."""
+    limit = csv.field_size_limit(MOST_BYTES)
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        reader = csv.reader(file, delimiter=_DELIMITERS[path.suffix.lower()], strict=True)
+        try:
+            yield reader
+        except csv.Error as error:
+            what = f"{error}; is a quotation mark missing or not doubled?"
+            raise DataError(f"{path}, line {reader.line_num:,}: {what}") from None
+        finally:
+            csv.field_size_limit(limit)
+
+
 def _separated_rows(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
-    limit, delimiter = csv.field_size_limit(MOST_BYTES), _DELIMITERS[path.suffix.lower()]
-    try:
-        # Bytes that are no UTF-8 come through as lone surrogates, so that the row they stand in can be named.
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
-            names = next(reader, [])
-            wanted = [(name, place) for place, name in enumerate(names) if columns is None or name in columns]
-            for row, cells in enumerate(filter(None, reader), start=1):
-                if len(cells) != len(names):
-                    problem = (
-                        f"{len(cells)} cells where the header has {len(names)}; quote cells that hold {delimiter!r}"
-                    )
-                    raise DataError(f"{path}, row {row:,} (line {reader.line_num:,}): {problem}")
-                yield {name: _escaped(cells[place]) for name, place in wanted}
-    except csv.Error as error:
-        what = f"{error}; is a quotation mark missing or not doubled?"
-        raise DataError(f"{path}, line {reader.line_num:,}: {what}") from None
-    finally:
-        csv.field_size_limit(limit)
+    with _csv_reader(path) as reader:
+        names = _checked(next(reader, []), path)
+        wanted = [(name, place) for place, name in enumerate(names) if columns is None or name in columns]
+        for row, cells in enumerate(filter(None, reader), start=1):
+            if len(cells) != len(names):
+                mend = f"quote cells that hold {_DELIMITERS[path.suffix.lower()]!r}"
+                problem = f"{len(cells)} cells where the header has {len(names)}; {mend}"
+                raise DataError(f"{path}, row {row:,} (line {reader.line_num:,}): {problem}")
+            yield {name: _escaped(cells[place]) for name, place in wanted}
+
+
+def _checked(names: list[str], path: Path) -> list[str]:
+    """The columns; DataError for a name that is no UTF-8, or stands twice."""
+    if any(isinstance(_escaped(name), Undecodable) for name in names):
+        mend = f"convert it, for example `iconv -f LATIN1 -t UTF-8 {path.name}`"
+        raise DataError(f"{path}: a column's name is not UTF-8; {mend}")
+    check_names(names, source=str(path))
+    return names
 
 
 def _decoded(raw: bytes | None) -> Any:

@@ -75,17 +75,19 @@ def sample(vectors: np.ndarray, *, most: int = MOST, seed: int = 0) -> np.ndarra
 
 def unit_length(vectors: np.ndarray) -> np.ndarray:
     """Rows of length one; a row of zeros stays as it is."""
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(length, np.finfo(length.dtype).tiny))
 
 
 def isotropy(vectors: np.ndarray) -> float:
     """IsoScore* of the covariance of (N, D): (tr(S)^2 / ||S||_F^2 - 1) / (D - 1), in [0, 1].
 
-    Without the paper's shrinkage of S. Raises nothing. Reference: Rudman and Eickhoff 2024, Stable Anisotropic Regularization.
+    Without the paper's shrinkage of S; 0 for a cloud that is one point. Reference: Rudman and Eickhoff 2024, Stable Anisotropic Regularization.
     """
     from surefoot.tune.objectives.i_star import isoscore
 
-    return float(isoscore(torch.from_numpy(np.cov(vectors.astype(np.float64), rowvar=False))))
+    spread = np.cov(vectors.astype(np.float64), rowvar=False)
+    return float(isoscore(torch.from_numpy(spread))) if np.trace(spread) > 0 else 0.0
 
 
 def uniformity(similarity: np.ndarray, *, t: float = 2.0) -> float:

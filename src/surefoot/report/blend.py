@@ -47,16 +47,23 @@ def path_section(why: Mapping[str, Any]) -> Section:
     return Section(*heading, [paragraph(_verdict(shown, alphas)), figure(drawn, caption)])
 
 
-def curves(title: str, lines: Sequence[tuple[str, Sequence[tuple[float, float]]]], *, y_name: str, unit: str) -> Markup:
-    """A line for each set over the share of the way, with a legend that gives its ends; points (share, value in [0, 1]).
+def curves(
+    title: str,
+    lines: Sequence[tuple[str, Sequence[tuple[float, float]]]],
+    *,
+    y_name: str,
+    unit: str,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> Markup:
+    """A line for each set over the share of the way, with a legend that gives its ends; points (share, value).
 
-    unit: what stands behind a hundred times a value.
+    unit: what stands behind a hundred times a value. bounds: of values.
     """
 
     def say(value: float, digits: int = 1) -> str:
         return f"{100 * value:.{digits}f}{unit}"
 
-    low, high = around([y for _, points in lines for _, y in points], least=0.08, bounds=(0.0, 1.0))
+    low, high = around([y for _, points in lines for _, y in points], least=0.08, bounds=bounds)
     across, up = Axis(0.0, 1.0, 3, 97), Axis(low, high, 4, 96)
     parts: list[object] = []
     for number, (name, points) in enumerate(lines):

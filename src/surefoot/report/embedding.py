@@ -48,8 +48,8 @@ HELD = " (helped to choose)"
 
 
 def is_embedding(found: Mapping[str, Any]) -> bool:
-    """Whether what a folder holds is of an embedding: it says so, or its test sets have another metric than accuracy."""
-    if mapping(found.get("why")).get("task") == "embedding" or found.get("task") == "embedding":
+    """Whether what a folder holds is of an embedding: its judge or its test sets have a metric that is not accuracy."""
+    if "metric" in mapping(mapping(found.get("answer")).get("judge domains")):
         return True
     return any("metric" in mapping(each) for each in mapping(found.get("metrics")).values())
 
@@ -98,7 +98,7 @@ def _answer(
             tiles.append(tile("At home", own, what, say=points))
     judged = metric_of(nested.get("metric"))
     if judged is not None:
-        tiles.append(tile("On the judge", judged, "its metric, by cross-fitting", say=points))
+        tiles.append(tile("On the judge", judged, "the mean over its sets, by cross-fitting", say=points))
     tested = {name: value for name, each in metrics.items() if (value := metric_of(each))}
     if tested:
         worst = min(tested, key=lambda name: tested[name].value)
@@ -138,7 +138,8 @@ def _watch(sets: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> Markup:
             above = metric_of(mapping(model).get("answer above"), bounds=None)
             if each.get("kind") == "test" and above is not None and above.high is not None and above.high < 0:
                 said = signed(above, scale=100, digits=1)
-                items.append(f"On {each.get('name')} {called(name)} is better: {said} points.")
+                where = short(str(each.get("name")), 40)
+                items.append(f"On {where} the answer is {said} points from the model “{called(name)}”.")
     items += notes[:2]
     if not items:
         return Markup("")
@@ -160,9 +161,7 @@ def _tested(sets: Sequence[Mapping[str, Any]]) -> Markup:
         lost += [said] if above.high < 0 else []
     if not count:
         return Markup("")
-    words = (
-        f"Over the model as it came, tuning gains by more than chance explains on {len(gained)} of {count} test sets"
-    )
+    words = f"Over the model as it came, tuning gains by more than chance explains on {len(gained)} of the {count} test sets that all models ran on"
     words += f" ({', '.join(gained[:6])} points)" if gained else ""
     words += f", and loses on {len(lost)} ({', '.join(lost[:6])} points)." if lost else ", and loses on none."
     return paragraph(words, class_="verdict" if gained and not lost else "verdict doubt")

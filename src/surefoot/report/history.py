@@ -23,7 +23,7 @@ from surefoot.report.html import (
     short,
     table,
 )
-from surefoot.report.names import called, trial_name
+from surefoot.report.names import called, start_name, trial_name
 from surefoot.report.plot import Axis, around, figure, legend, line, mark, place, plane, shape, ticks
 from surefoot.report.rows import Bar, bars
 
@@ -217,7 +217,7 @@ def _row(trial: Trial, each: Mapping[str, Any], members: Sequence[Any]) -> tuple
     rate, reason = finite(params.get("lr")), each.get("reason")
     state = STATES.get(trial.state, trial.state) + (f" ({short(str(reason), 200)})" if reason else "")
     state += ", in the answer" if f"trial-{trial.number:04d}" in members else ""
-    start = called(each.get("start") or params.get("start") or NOTHING)
+    start = start_name(each.get("start") or params.get("start") or NOTHING)
     speed = NOTHING if rate is None else f"{rate:.1e}"
     seconds = decimals(each.get("seconds"), 1)
     return f"trial {trial.number + 1}", trial.name, start, decimals(trial.score, 4), speed, seconds, state

@@ -13,9 +13,9 @@ METHODS = {
     "wise_ft": "WiSE-FT",
     "untuned": "as it came",
     "contrastive": "plain tuning",
-    "wise_contrastive": "half way back",
+    "wise_contrastive": "plain tuning with WiSE-FT",
     "rank_agreement": "agreement in rank",
-    "judge_mean": "what the judge has",
+    "judge_mean": "mean of the judge's sets",
     "aline_d": "ALine-D",
     "aline_s": "ALine-S",
     "atc": "ATC",
@@ -29,6 +29,19 @@ METHODS = {
     "start": "start",
     "zero_head": "a head of zeros",
 }
+
+
+#: Starts that are named after the recipe that trains from them.
+STARTS = {"contrastive": "pretrained weights"}
+
+
+def start_name(name: object) -> str:
+    """A start of trials in print.
+
+    >>> start_name("contrastive"), start_name("lp_ft")
+    ('pretrained weights', 'LP-FT')
+    """
+    return STARTS.get(str(name)) or called(name)
 
 
 def called(name: object) -> str:

@@ -47,15 +47,17 @@ def forecasts_section(targets: Mapping[str, Any], metrics: Mapping[str, Any]) ->
     said: list[object] = []
     for name, target in targets.items():
         seen = mapping(mapping(target).get("forecast"))
-        expected, truth = metric_of(seen), metric_of(metrics.get(name))
+        tested = mapping(metrics.get(name))
+        expected, truth = metric_of(seen), metric_of(tested) if tested.get("metric") == "spearman" else None
         if expected is None:
+            said.append(paragraph(f"On {name}: {seen.get('note') or 'no forecast'}.", class_="verdict doubt"))
             continue
         chart[name] = [Dot("forecast", expected, 0, "own")]
         chart[name] += [Dot("truth", truth, 1, "base")] if truth is not None else []
         said.append(paragraph(f"On {name}, expect {points(expected)}, by {called(seen.get('method'))}."))
         said += [paragraph(str(seen["note"]), class_="verdict doubt")] if seen.get("note") else []
     if not chart:
-        return Section(*heading, [])
+        return Section(*heading, said)
     drawn = dots("Forecast correlation", chart, say=points, words=lambda v: f"{100 * v:.0f}", bounds=BOUNDS)
     words = "Spearman's correlation that the members' agreement in rank foretells, times 100."
     return Section(*heading, [figure(drawn, words), *said])
@@ -65,19 +67,26 @@ def way_section(why: Mapping[str, Any]) -> Section:
     heading = ("path", "Interpolation", "On the way from the start to the answer")
     facts = mapping(why.get("path"))
     alphas = [finite(each) for each in facts.get("alphas") or []]
+    sets = [mapping(each) for each in mapping(facts.get("sets")).values()]
+    if any(each.get("kind") == "test" for each in sets):
+        sets = [each for each in sets if each.get("kind") != "judge"]
     lines = []
-    for each in map(mapping, mapping(facts.get("sets")).values()):
+    for each in sets:
         values = zip(alphas, each.get("values") or [], strict=False)
         known = [(x, y) for x, value in values if x is not None and (y := finite(value)) is not None]
         if len(known) > 1:
             lines.append((f"{set_name(each)}, {metric_name(each)}", known))
     if not lines:
         return Section(*heading, [])
-    drawn = curves("The metric on the way from the start to the answer", lines[:SERIES], y_name="metric", unit="")
+    drawn = curves(
+        "The metric on the way from the start to the answer", lines[:SERIES], y_name="metric", unit="", bounds=BOUNDS
+    )
     words = (
         "Each mark is a model whose weights lie between the start and the answer, as WiSE-FT mixes them: what is gained "
         "at home, and what is lost elsewhere, on the way. Test sets by a sample where they are large."
     )
+    if len(lines) > SERIES:
+        words += f" Drawn are {SERIES} of {len(lines)} sets."
     return Section(*heading, [figure(drawn, words)])
 
 

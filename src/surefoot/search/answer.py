@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from surefoot.assess.decision import Decision, fit_decision
 from surefoot.assess.forecast import Forecast, forecast
 from surefoot.assess.prior import Prior
 from surefoot.assess.temperature import Calibration
+from surefoot.files import plain
 from surefoot.search.family import Member
 from surefoot.search.journal import Entry
 from surefoot.search.judge import Choice, Judge, choose, shares_of
@@ -39,7 +40,7 @@ class Target:
             "prior": self.decision.prior.tolist(),
         }
         prior = {key: value for key, value in vars(self.prior).items() if key != "facts"} if self.prior else None
-        return {"forecast": self.forecast.as_json(), "decision": decision, "prior": _plain(prior)}
+        return {"forecast": self.forecast.as_json(), "decision": decision, "prior": plain(prior)}
 
     @property
     def prior(self) -> Prior | None:
@@ -155,12 +156,3 @@ def _spread(members: Sequence[Member], most: int) -> list[Member]:
     if len(members) <= most:
         return list(members)
     return [members[i] for i in np.linspace(0, len(members) - 1, most).round().astype(int)]
-
-
-def _plain(value: Any) -> Any:
-    """Arrays as lists, for JSON."""
-    if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return value.item() if isinstance(value, np.generic) else value

@@ -222,6 +222,8 @@ def _base(folder: Path, facts: Mapping[str, Any], device: str | torch.device) ->
     if not facts.get("base"):
         raise RunError("the run does not name it")
     model = load(facts["base"], device=device)
+    if is_embedding(facts):
+        model.set_classes(())  # the search took a classifier's head away before it looked
     identity = (read_mark(folder) or {}).get("identity", {})
     if model_hash(model) != identity.get("model"):
         raise RunError(f"`{facts['base']}` is another model by now")

@@ -72,8 +72,14 @@ def estimate_embedding(
         raise DataError("no data to look at: give one set or more")
     plan = Plan(**Plan.load(folder / "plan.yaml"))
     judge, cosines = read_ratings(folder)
-    rng = np.random.default_rng([plan.seed, 6])
-    given = {f"unlabelled/{name}": at_most(unrated(each, plan.seed), MOST, rng) for name, each in data.items()}
+    if not judge:
+        raise RunError(
+            f"{folder}: no judge of this search holds rated pairs, so nothing can be forecast: search with one, such as --judge sts=sts.parquet"
+        )
+    given = {
+        f"unlabelled/{name}": at_most(unrated(each, plan.seed), MOST, np.random.default_rng([plan.seed, 6]))
+        for name, each in data.items()
+    }
     sets = SimilaritySets(given, max_length=plan.max_length)
     shipped = load(folder, device=device)
     final = Member("the answer", "", 0, shipped.normalize, {**cosines, **sets.logits(shipped)}, {})

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from surefoot.data.examples import Examples
+from surefoot.embed.modules import check_no_modules
 from surefoot.errors import RecipeError
 from surefoot.models.model import Model
 from surefoot.models.processor import TextProcessor
@@ -46,6 +47,7 @@ def annotate(
     if "entities" in needs:
         found["entities"] = Entities.of(model, train, encoded)
     if "pairs" in needs:
+        check_no_modules(model)
         found["pairs"] = Pairs.of(model, train, max_length=max_length)
     if "texts" in needs:
         found["texts"] = [str(text) for text in train.inputs]

@@ -12,7 +12,7 @@ import numpy as np
 
 from surefoot.assess.slices import find_slices
 from surefoot.data.examples import Examples
-from surefoot.files import write_json
+from surefoot.files import plain, write_json
 from surefoot.models.predict import Prediction
 from surefoot.search.answer import FAMILY, Answer
 from surefoot.search.explain.flipped import flipped
@@ -94,7 +94,7 @@ def explain_run(run: Run, tests: Mapping[str, Examples]) -> dict[str, Any]:
 
 def written(why: dict[str, Any], folder: Path | None, began: float) -> dict[str, Any]:
     """The facts as JSON has them, with how long they took since `began`; in the folder's `why.json`, where there is one."""
-    why = _plain(why) | {"seconds": round(time.monotonic() - began, 1)}
+    why = plain(why) | {"seconds": round(time.monotonic() - began, 1)}
     if folder is not None:
         write_json(folder / WHY, why)
     return why
@@ -197,14 +197,3 @@ def _members(answer: Answer, trials: Any) -> list[dict[str, Any]]:
         what = answer.choice.name if member is answer.member and len(parts) > 1 else member.name
         found.append({"name": what, "score": rule(view, trials.judge, everything), "home": home, "judge": domains})
     return found
-
-
-def _plain(value: Any) -> Any:
-    """Numbers as JSON has them: what is not finite is none."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from surefoot.models.model import Model
     from surefoot.search.search import _Search
 
-#: Texts that models are run on anew, over all test sets; and those whose vectors' geometry is measured.
-MOST, CLOUD = 4000, 1000
+#: Texts that models are run on anew, over all test sets, and for each second of a time limit; those whose vectors' geometry is measured.
+MOST, PER_SECOND, CLOUD = 4000, 10, 1000
 
 
 @dataclass(eq=False)
@@ -42,6 +42,10 @@ class Seen:
     def key(self) -> str:
         """What the set is called in `why.json`: a judge and a test set may have one name."""
         return f"{self.kind}/{self.name}"
+
+    def size(self) -> int:
+        """How many texts it has."""
+        return sum(len(texts) for texts in self.judged.texts)
 
     def versus(self) -> dict[str, Any]:
         """The metric of every model, and what the answer is above each, paired, both with 95% intervals.
@@ -69,38 +73,43 @@ def explain_embedding(
 ) -> dict[str, Any]:
     """The facts of a finished search beyond `search.json`, written to `why.json`; returns them.
 
-    outputs: of the shipped model on the tests. The two trained baselines and the models a quarter, half and three
-    quarters of the way from the start run on at most 4,000 texts of the tests, an even share of every set: some 100
-    seconds of one core with MiniLM. Of rated pairs a sample is drawn; a retrieval set with more texts than its share is
-    left to the answer alone.
+    outputs: of the shipped model on the tests. The three baselines and the models a quarter, half and three quarters of the
+    way from the start run on at most 4,000 texts of the tests (with a time limit, ten for each of its seconds), an even
+    share of every set: some 100 seconds of one core with MiniLM. Of rated pairs a sample is drawn; a retrieval set with
+    more texts than its share is left to the answer alone, and one of the judge is left out of the way.
     """
     began = time.monotonic()
     trials = search.trials
     family = copy(trials.family)
     family.model = deepcopy(family.model)  # the shipped model's weights are where the family builds
-    held = search.small.sets
-    assert isinstance(held, SimilaritySets)
-    seen = [_held(name, each, answer) for name, each in held.named.items()]
-    seen += _tested(tests, outputs, seed=search.plan.seed)
-    running = SimilaritySets(
-        {each.key(): each.judged for each in seen if each.kind == "test"}, max_length=search.plan.max_length
-    )
-    cloud = _cloud(seen)
+    seen = [_held(name, each, answer) for name, each in search.small.sets.named.items()]
+    limit, length = search.plan.time_limit, search.plan.max_length
+    most = MOST if limit is None else int(min(MOST, PER_SECOND * limit))
+    seen += _tested(tests, outputs, most=most, seed=search.plan.seed)
+    running = SimilaritySets({each.key(): each.judged for each in seen if each.kind == "test"}, max_length=length)
+    between = [each for each in seen if each.kind == "test" or each.size() <= most]
+    on_the_way = SimilaritySets({each.key(): each.judged for each in between}, max_length=length)
+    cloud = _cloud(seen, seed=search.plan.seed)
     geometry: dict[str, Any] = {}
     for number, name in enumerate(trials.task.baselines):
         member = family.find(f"trial-{number:04d}")
         if member is not None:
             model = family.build(member.load(), normalize=member.normalize)
-            _add(seen, name, member.logits, running, model)
+            said = running.logits(model) if len(running) else {}
+            for each in seen:
+                key = {"home": HOME, "judge": each.name}.get(each.kind)
+                each.outputs[name] = said[each.key()] if key is None else member.logits[key]
             geometry[name] = _geometry(model, cloud)
     whole = replace(answer.member, weights=answer.member.load())
     moved = bool(whole.load())  # an answer that is the start has no way to it
     for alpha in ALPHAS[:-1] if moved else ():
         model = family.build(family.mix([whole], share=alpha), normalize=answer.member.normalize)
-        _add(seen, _share(alpha), held.logits(model, depth=answer.member.depth), running, model)
+        said = on_the_way.logits(model) if between else {}
+        for each in between:
+            each.outputs[_share(alpha)] = said[each.key()]
     geometry[ANSWER] = _geometry(family.build(whole.load(), normalize=answer.member.normalize), cloud)
     why: dict[str, Any] = {"version": VERSION, "task": "embedding", "candidate": answer.choice.name}
-    why |= {"trials": len(board), "path": _path(seen, answer) if moved else {}, "geometry": geometry}
+    why |= {"trials": len(board), "path": _path(between, answer) if moved else {}, "geometry": geometry}
     why["sets"] = {each.key(): _without_path(each).versus() for each in seen}
     why["importance"] = importance(board, seed=search.plan.seed)
     return written(why, search.keeper.folder, began)
@@ -112,27 +121,20 @@ def _held(name: str, judged: SimilaritySet, answer: Answer) -> Seen:
     return Seen(called, kind, judged, len(judged), {ANSWER: answer.member.logits[name]})
 
 
-def _tested(tests: Mapping[str, SimilaritySet], outputs: Mapping[str, np.ndarray], *, seed: int) -> list[Seen]:
+def _tested(
+    tests: Mapping[str, SimilaritySet], outputs: Mapping[str, np.ndarray], *, most: int, seed: int
+) -> list[Seen]:
     found = []
     for name, judged in list(tests.items())[:SETS]:
-        share = MOST // min(len(tests), SETS)
+        share = max(40, most // min(len(tests), SETS))
         rows = np.arange(len(judged))
         if isinstance(judged, Rated) and 2 * len(judged) > share:
             rows = np.sort(np.random.default_rng([seed, 43]).permutation(len(judged))[: share // 2])
             found.append(Seen(name, "test", judged.take(rows), len(judged), {ANSWER: outputs[name][rows]}))
-        elif sum(len(texts) for texts in judged.texts) <= share:
-            found.append(Seen(name, "test", judged, len(judged), {ANSWER: outputs[name]}))
+        else:
+            each = Seen(name, "test", judged, len(judged), {ANSWER: outputs[name]})
+            found += [each] if each.size() <= share else []
     return found
-
-
-def _add(
-    seen: Sequence[Seen], name: str, held: Mapping[str, np.ndarray], running: SimilaritySets, model: Model
-) -> None:
-    """What `model` says of every set; `held`: of home's and the judge's sets, which is known."""
-    said = running.logits(model) if len(running) else {}
-    for each in seen:
-        key = {"home": HOME, "judge": each.name}.get(each.kind)
-        each.outputs[name] = said[each.key()] if key is None else held[key]
 
 
 def _share(alpha: float) -> str:
@@ -154,12 +156,14 @@ def _path(seen: Sequence[Seen], answer: Answer) -> dict[str, Any]:
     return {"alphas": list(ALPHAS), "start": answer.member.start, "sets": sets}
 
 
-def _cloud(seen: Sequence[Seen]) -> list[str]:
-    """Texts of the tests, or of the judge where there are none; an even share of every set."""
+def _cloud(seen: Sequence[Seen], *, seed: int) -> list[str]:
+    """Texts of the tests, or of home and the judge where there are none: an even share of every set, drawn."""
     among = [each for each in seen if each.kind == "test"] or list(seen)
-    share = max(2, CLOUD // len(among))
-    texts = [text for each in among for side in each.judged.texts for text in list(side)[: share // 2]]
-    return list(dict.fromkeys(texts))
+    rng, found = np.random.default_rng([seed, 44]), dict[str, None]()
+    for each in among:
+        texts = list(dict.fromkeys(text for side in each.judged.texts for text in side))
+        found |= dict.fromkeys(texts[i] for i in rng.permutation(len(texts))[: max(2, CLOUD // len(among))])
+    return list(found)
 
 
 def _geometry(model: Model, texts: Sequence[str]) -> dict[str, Any]:
