@@ -51,7 +51,7 @@ class PackedCausal:
 
     A token sees only what is before it, so that the words with which a template begins have the same states before every
     text: their keys and values are computed once for all. In the last layer no state is needed but those that are
-    pooled. tokens: 4096 in a batch. Products are in `dtype`; norms, rotations and softmax are in float32.
+    pooled. tokens: 4096 in a batch. Products of weights are in `dtype`; norms, rotations and attention are in float32.
     """
 
     name, tokens, most = "torch", 4096, 512
@@ -122,7 +122,8 @@ class PackedCausal:
         last: bool,
     ) -> Tensor:
         size = hidden.shape[-1:]
-        qkv = F.linear(F.rms_norm(hidden, size, layer.before, self.eps).to(self.dtype), *layer.qkv)
+        # Attention is in float32: its products are one in a hundred, and of bfloat16 every new shape of them is compiled.
+        qkv = F.linear(F.rms_norm(hidden, size, layer.before, self.eps).to(self.dtype), *layer.qkv).float()
         mixed = []
         for group in groups:
             heads = qkv[group.place].view(group.count, group.length, -1, self.width)
@@ -135,7 +136,7 @@ class PackedCausal:
             query = query[:, group.first : group.last] if last else query
             before = None if keep or not self.memory else self.memory[number]
             mixed.append(_attend(query, key, value, first, before))
-        states = torch.cat(mixed)
+        states = torch.cat(mixed).to(self.dtype)
         if last:
             kept = [hidden[g.place].view(g.count, g.length, -1)[:, g.first : g.last].flatten(0, 1) for g in groups]
             hidden = torch.cat(kept)
@@ -147,8 +148,8 @@ class PackedCausal:
 def _turned(states: Tensor, turns: tuple[Tensor, Tensor], length: int) -> Tensor:
     """Rotary positions: (B, T, H, d) as it is, turned by the angles of its places."""
     cos, sin = turns[0][:length], turns[1][:length]
-    low, high = states.float().chunk(2, -1)
-    return (states * cos + torch.cat([-high, low], -1) * sin).to(states.dtype)
+    low, high = states.chunk(2, -1)
+    return states * cos + torch.cat([-high, low], -1) * sin
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, first: int, before: tuple[Tensor, Tensor] | None) -> Tensor:
@@ -163,13 +164,13 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, first: int, before: tuple
     )
     keys = key.permute(2, 0, 3, 1).reshape(shared * count, width, length)
     values = value.permute(2, 0, 1, 3).reshape(shared * count, length, width)
-    scores = torch.bmm(rows.reshape(shared * count, each * asked, width), keys).float()
+    scores = torch.bmm(rows.reshape(shared * count, each * asked, width), keys)
     hidden = torch.ones(asked, length, dtype=torch.bool).triu(first + 1).repeat(each, 1)
     scores.masked_fill_(hidden, -torch.inf)
     if before is not None:
-        seen = torch.bmm(rows.reshape(shared, -1, width), before[0].transpose(1, 2)).float()
+        seen = torch.bmm(rows.reshape(shared, -1, width), before[0].transpose(1, 2))
         scores = torch.cat([seen.view(shared * count, each * asked, -1), scores], -1)
-    shares = scores.softmax(-1).to(query.dtype)
+    shares = scores.softmax(-1)
     own = shares[..., -length:]
     found = torch.bmm(own, values)
     if before is not None:
