@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Processes that run tests; each uses one thread.
 TESTERS ?= 2
 
-.PHONY: help demo test lint bench bench-speed bench-quality bench-embed bench-kill bench-merge bench-reviews bench-steps bench-shifts bench-adversarial bench-estimators bench-echo bench-tuned-embedding bench-matryoshka study readme docs docs-serve docs-outputs clean
+.PHONY: help demo test lint bench bench-speed bench-quality bench-embed bench-kill bench-merge bench-reviews bench-steps bench-shifts bench-adversarial bench-estimators bench-echo bench-tuned-embedding bench-sentences bench-matryoshka study readme docs docs-serve docs-outputs clean
 
 help:            ## what there is
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -63,6 +63,9 @@ bench-echo: $(STAMP)   ## echo embeddings: worth, cost, and beside the authors' 
 
 bench-tuned-embedding: $(STAMP)   ## an embedding tuned on one domain: gain at home and loss elsewhere, plainly and by the search (STORE=folder; resumes)
 	$(BIN)/python benchmarks/embedding_tuning.py --store $(STORE)/embedding
+
+bench-sentences: $(STAMP)   ## SimCSE against DiffCSE from a MiniLM whose sentence training is undone, by length of training (STORE=folder; resumes)
+	$(BIN)/python benchmarks/sentence_training.py --store $(STORE)
 
 bench-matryoshka: $(STAMP)   ## one encoder of many sizes: quality against speed (STORE=folder; resumes)
 	$(BIN)/python benchmarks/matryoshka.py --store $(STORE)
