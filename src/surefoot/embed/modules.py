@@ -78,7 +78,7 @@ def check_no_modules(model: Model) -> None:
     """Raises ModelError where weights follow the pooling: training moves what is before them, and would leave them behind."""
     if any(not isinstance(each, Normalize) for each in read_modules(model)):
         raise ModelError(
-            f"`{model.name}` ends with a Dense or LayerNorm module after its pooling, which training would leave behind: tune a model that ends with its pooling, or fold the module's work into one with `distil`"
+            f"`{model.name}` ends with a Dense or LayerNorm module after its pooling, which training would leave behind: tune a model that ends with its pooling"
         )
 
 
