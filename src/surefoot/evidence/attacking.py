@@ -10,12 +10,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from surefoot.assess.robustness import survivors
-from surefoot.attacks.attack import Target
+from surefoot.attacks.attack import Attack, Moves, Target
 from surefoot.attacks.ball import Ball
 from surefoot.attacks.embedding_pgd import EmbeddingPGD
 from surefoot.attacks.pgd import EPSILON, PGD, ascend
+from surefoot.data.examples import Examples
 from surefoot.evidence.quantities import quantity
 from surefoot.evidence.trained import Trained
+from surefoot.models.model import Model
 from surefoot.models.modes import evaluating
 from surefoot.models.predict import encode_inputs
 from surefoot.tune.objectives.attention_at import moved_scores
@@ -30,7 +32,7 @@ ATTACKED, SIZE, STEPS, SEED = 200, 50, 10, 0
 def robust_accuracy(trained: Trained) -> float:
     """accuracy under PGD-10 at 8/255, home test."""
     test = trained.world.tests[trained.world.home]
-    test = test.take(np.arange(min(ATTACKED, len(test))))
+    test = first(test, ATTACKED)
     attack = EmbeddingPGD() if test.modality == "text" else PGD()
     encoded = encode_inputs(trained.model, test.inputs, test.modality)
     return float(survivors(trained.model, encoded, np.asarray(test.labels), attack, seed=SEED).mean())
@@ -68,7 +70,7 @@ def attention_slope(trained: Trained) -> float:
     model = deepcopy(trained.model)
     model.backbone.set_attn_implementation("eager")  # type: ignore[operator]
     test = trained.world.tests[trained.world.home]
-    test = test.take(np.arange(min(SIZE, len(test))))
+    test = first(test, SIZE)
     index = np.arange(len(test))
     batch = Batch(
         inputs=encode_inputs(model, test.inputs, test.modality).collate(index),
@@ -95,19 +97,57 @@ def head_slope(trained: Trained) -> float:
     return float(gradient.norm(dim=1).max())
 
 
+def first(examples: Examples, count: int) -> Examples:
+    """The first `count` of them."""
+    return examples.take(np.arange(min(count, len(examples))))
+
+
+def targets(model: Model, examples: Examples, moves: Moves) -> list[Target]:
+    """The first `ATTACKED` examples, batch by batch."""
+    examples, found = first(examples, ATTACKED), []
+    encoded = encode_inputs(model, examples.inputs, examples.modality)
+    for index in np.array_split(np.arange(len(examples)), -(-len(examples) // SIZE)):
+        labels = torch.from_numpy(np.asarray(examples.labels)[index])
+        batch = Batch(inputs=encoded.collate(index), labels=labels, index=torch.from_numpy(index))
+        found.append(Target(model, batch, moves, torch.Generator().manual_seed(SEED + int(index[0]))))
+    return found
+
+
+def under_attack(model: Model, examples: Examples, attack: Attack) -> dict[str, float]:
+    """What the attack leaves of the accuracy, by how much it raises the loss (nats), and how far it moves what is not
+    words, the largest change of an example, its mean. Only examples that are right are moved: the others are lost."""
+    right, kept, gained, moved_by = [], [], [], []
+    with evaluating(model):
+        for target in targets(model, examples, attack.moves):
+            with torch.no_grad():
+                before, correct = _loss(target, target.x), target.logits(target.x).argmax(1) == target.labels
+            right.append(correct)
+            if not correct.any():
+                continue
+            attacked = target.take(correct.nonzero()[:, 0])
+            moved = attack.perturb(attacked)
+            with torch.no_grad():
+                kept.append(attacked.logits(moved).argmax(1) == attacked.labels)
+                gained.append(_loss(attacked, moved) - before[correct])
+            moved_by.append((moved - attacked.x).abs().double().flatten(1).amax(1))
+    count = sum(map(len, right))
+    accuracy = float(sum(each.sum() for each in right)) / count
+    robust = float(sum(each.sum() for each in kept)) / count
+    found = {
+        "clean_accuracy": accuracy,
+        "accuracy_under_attack": robust,
+        "accuracy_lost": accuracy - robust,
+        "attack_gain": float(torch.cat(gained).mean()),
+    }
+    return found if attack.moves == "words" else found | {"attack_distance": float(torch.cat(moved_by).mean())}
+
+
 def _targets(trained: Trained) -> list[tuple[Target, Ball]]:
     """The home test, batch by batch, with the ball around it."""
-    test, model, found = trained.world.tests[trained.world.home], trained.model, []
-    test = test.take(np.arange(min(ATTACKED, len(test))))
-    encoded = encode_inputs(model, test.inputs, test.modality)
-    for index in np.array_split(np.arange(len(test)), -(-len(test) // SIZE)):
-        labels = torch.from_numpy(np.asarray(test.labels)[index])
-        batch = Batch(inputs=encoded.collate(index), labels=labels, index=torch.from_numpy(index))
-        generator = torch.Generator().manual_seed(SEED + int(index[0]))
-        text = test.modality == "text"
-        target = Target(model, batch, "embeddings" if text else "values", generator)
-        found.append((target, target.ball("token_l2" if text else "linf", EPSILON)))
-    return found
+    test = trained.world.tests[trained.world.home]
+    text = test.modality == "text"
+    every = targets(trained.model, test, "embeddings" if text else "values")
+    return [(target, target.ball("token_l2" if text else "linf", EPSILON)) for target in every]
 
 
 def _loss(target: Target, x: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from surefoot.merge.combine import Combine
 from surefoot.merge.fit import Fit as LearnedMerge
 from surefoot.merge.fit import Seen
 from surefoot.models.model import Model
+from surefoot.models.predict import Prediction
 from surefoot.search.strategy import Tuning
 from surefoot.tune.build import build
 from surefoot.tune.fit import Fit
@@ -93,6 +94,14 @@ class Classification(Track):
             from surefoot.evidence.adapting import run_adapter
 
             return run_adapter(self, arm, seed=seed, store=store)
+        if arm.ensemble is not None:
+            from surefoot.evidence.assembling import run_ensemble
+
+            return run_ensemble(self, arm, seed=seed, store=store)
+        if arm.attack is not None:
+            from surefoot.evidence.breaking import run_attack
+
+            return run_attack(self, arm, seed=seed, store=store)
         if arm.compress is not None:
             from surefoot.evidence.compressing import run_compressed
 
@@ -106,7 +115,7 @@ class Classification(Track):
 
             return know(self, arm, seed=seed, store=store)
         trained = self.tune(arm, self.world(seed), seed=seed)
-        return scores(trained) | measure(trained, quantities) | {"seconds": trained.seconds}
+        return scores(trained.world, trained.predicted) | measure(trained, quantities) | {"seconds": trained.seconds}
 
     def tune(self, arm: Arm, world: World, *, seed: int) -> Trained:
         """Train the arm's members, combine them, predict on every set."""
@@ -163,13 +172,13 @@ def _trusted(world: World) -> Examples:
     return replace(world.train, weight=np.equal(np.asarray(world.train.labels), world.true_labels).astype(np.float64))
 
 
-def scores(trained: Trained) -> dict[str, float]:
+def scores(world: World, predicted: Mapping[str, Prediction]) -> dict[str, float]:
     """Accuracy at home, and the means over the domains away of accuracy, AUC and accuracy at the true label prior."""
-    world, found = trained.world, {}
+    found: dict[str, float] = {}
     metrics: dict[str, Metrics] = {}
     for name, examples in world.tests.items():
         labels = np.asarray(examples.labels)
-        logits = trained.predicted[name].logits
+        logits = predicted[name].logits
         metrics[name] = evaluate_logits(logits, labels)
         found[f"accuracy/{name}"] = metrics[name].accuracy.value
         if examples.group is not None:
@@ -184,7 +193,7 @@ def scores(trained: Trained) -> dict[str, float]:
         found["corrected_away"] = float(np.mean([each.accuracy_at_true_prior for each in away]))
         found["auc_away"] = float(np.mean([each.auc for each in away if each.auc is not None]))
     if world.outside is not None:
-        found["out_of_scope_auroc"] = _auroc(trained.predicted["outside"].logits, trained.home.logits)
+        found["out_of_scope_auroc"] = _auroc(predicted["outside"].logits, predicted[world.home].logits)
     return found
 
 

@@ -29,4 +29,4 @@ def run_compressed(track: Classification, arm: Arm, *, seed: int, quantities: Co
     if world.outside is not None:
         sets["outside"] = world.outside
     found = replace(dense, model=small, predicted=predictions(small, sets), seconds=dense.seconds + clock.seconds)
-    return scores(found) | measure(found, quantities) | {"seconds": found.seconds}
+    return scores(found.world, found.predicted) | measure(found, quantities) | {"seconds": found.seconds}

@@ -14,6 +14,8 @@ One YAML file a method, `entries/KIND/NAME.yaml`:
 
 from __future__ import annotations
 
+import hashlib
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +29,21 @@ FOLDER = Path(__file__).parent / "entries"
 
 
 #: Fields of an arm that came after there were results.
-_LATER = frozenset({"adapt", "compress", "strategy", "shift", "reading", "words", "pairs", "few_shot", "embedding"})
+_LATER = frozenset(
+    [
+        "adapt",
+        "compress",
+        "strategy",
+        "shift",
+        "reading",
+        "words",
+        "pairs",
+        "few_shot",
+        "embedding",
+        "ensemble",
+        "attack",
+    ]
+)
 
 
 class _Strict(BaseModel):
@@ -48,7 +64,9 @@ class Arm(_Strict):
     away, with the `streams` it meets (see `adapting.py`); `frozen` is what they are compared with. words: static vectors
     that learn from the track's texts (see `wording.py`). pairs: a pair maker, by its name and options, and the `corpus`
     (see `paired.py`) whose pairs the recipe trains on. few_shot: a way of `tune/few_shot.py`. embedding: how
-    texts become vectors, before a recipe trains or without one (see `embedding.py`).
+    texts become vectors, before a recipe trains or without one (see `embedding.py`). ensemble: models that the track
+    trains and what makes one of them (see `assembling.py`). attack: what moves the test at home against the model that
+    the recipe trains (see `breaking.py`).
     """
 
     named: str | None = None
@@ -67,6 +85,13 @@ class Arm(_Strict):
     pairs: dict[str, Any] | None = None
     few_shot: str | None = None
     embedding: dict[str, Any] | None = None
+    ensemble: dict[str, Any] | None = None
+    attack: dict[str, Any] | None = None
+
+    @property
+    def key(self) -> str:
+        """Short, and another for every other arm."""
+        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()[:12]
 
     @model_serializer(mode="wrap")
     def _as_fields(self, fields: Any) -> dict[str, Any]:

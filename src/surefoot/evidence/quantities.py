@@ -73,6 +73,13 @@ READ = {
     "neighbours_runs": "share of neighbours in a batch that get the same answer, classes in runs",
     "drift_drawn": "distance of a stream's mean features from home's, in standard deviations",
     "stream_prior_error": "error of the answers' label shares on streams of other label shares",
+    "accuracy_under_attack": "accuracy under PGD-10, home test",
+    "attack_gain": "by how much the attack raises the loss of what was right, home test (nats)",
+    "attack_distance": "largest change of a pixel or word, mean over examples",
+    "loss_away": "cross-entropy away from home (nats)",
+    "members_rank": "effective rank of the members' features side by side",
+    "members_diversity": "loss where another member is led astray (nats)",
+    "reworded_shift": "how far rewording by synonyms moves the probabilities, in total variation",
     "prior_error_label_shift": "error of the label shares where nothing but these changed",
 }
 

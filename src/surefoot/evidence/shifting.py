@@ -26,6 +26,9 @@ from surefoot.tune.build import build
 if TYPE_CHECKING:
     from surefoot.evidence.classification import Classification, World
 
+#: By how much the seeds of two members differ, which is more than there are paired seeds.
+MEMBERS = 1000
+
 
 def run_shift(track: Classification, arm: Arm, *, seed: int, store: Path) -> dict[str, float]:
     """Accuracy at home with and without the shift that the arm names, and what it did to the inputs."""
@@ -54,13 +57,18 @@ def _shifted(shift: Shift, clean: Examples, severity: int, *, seed: int) -> Exam
     return shifted(shift, clean, severity, seed=seed)
 
 
-def trained_model(track: Classification, world: World, *, seed: int, store: Path) -> Model:
-    """The track's own training, kept as safetensors by whoever comes first."""
-    path = store / f"shifted-{track.name}-{track.generation}-{seed}.safetensors"
+def trained_model(
+    track: Classification, world: World, arm: Arm | None = None, *, seed: int, member: int = 0, store: Path
+) -> Model:
+    """The track's own training, or the arm's, kept as safetensors by whoever comes first; `member`: one of several that
+    differ in their seed."""
+    arm = arm or Arm()
+    of = "" if arm == Arm() and not member else f"-{arm.key}-{member}"
+    path = store / f"shifted-{track.name}-{track.generation}{of}-{seed}.safetensors"
     store.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         if not path.is_file():
-            trained = track.tune(Arm(), world, seed=seed).model
+            trained = track.tune(arm, world, seed=seed + MEMBERS * member).model
             if trained.normalize != world.model.normalize:
                 raise SurefootError(
                     f"track `{track.name}`: its recipe changes how features are scaled: no shifts on it"
