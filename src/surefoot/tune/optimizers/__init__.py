@@ -59,8 +59,9 @@ def check_betas(betas: Sequence[float]) -> tuple[float, float]:
 
 
 @contextmanager
-def displaced(parameters: Iterable[nn.Parameter]) -> Iterator[list[Tensor]]:
-    """For passes at weights that the model will not keep: yields the parameters that have a gradient, to be moved.
+def displaced(parameters: Iterable[nn.Parameter]) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+    """For passes at weights that the model will not keep: yields the parameters that have a gradient, to be moved, and
+    copies of what they were, to be read.
 
     However the context ends, they are put back bit for bit, and so are batch-norm's running statistics.
     """
@@ -69,7 +70,7 @@ def displaced(parameters: Iterable[nn.Parameter]) -> Iterator[list[Tensor]]:
         before = [parameter.clone() for parameter in moved]
     try:
         with running_statistics_kept():
-            yield moved
+            yield moved, before
     finally:
         restore(moved, before)
 

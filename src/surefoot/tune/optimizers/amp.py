@@ -56,24 +56,28 @@ class AMP(Wrapper):
 
     def around(self, closure: Closure, first: bool) -> Tensor:
         loss = closure(first)
-        with displaced(self.parameters) as moved:
-            start = [parameter.detach().clone() for parameter in moved]
-            perturbation = [torch.zeros_like(parameter) for parameter in start]
+        with displaced(self.parameters) as (moved, start):
+            perturbation: list[Tensor] = []
             for _ in range(self.inner_steps):
                 with torch.no_grad():
-                    self._climb(perturbation, gradients(moved))
+                    perturbation = self._climb(perturbation, gradients(moved))
                     for parameter, origin, shift in zip(moved, start, perturbation, strict=True):
-                        parameter.copy_(origin + shift)
+                        torch.add(origin, shift, out=parameter)
                 closure(False)
         return loss
 
-    def _climb(self, perturbation: list[Tensor], ascent: list[Tensor]) -> None:
-        """One step uphill and back into the ball, in place."""
-        for shift, gradient in zip(perturbation, ascent, strict=True):
-            shift.add_(gradient, alpha=self.inner_lr)
+    def _climb(self, perturbation: list[Tensor], ascent: list[Tensor]) -> list[Tensor]:
+        """One step uphill, from the weights themselves where there is no perturbation yet, and back into the ball."""
+        if perturbation:
+            shifts = perturbation
+            torch._foreach_add_(shifts, ascent, alpha=self.inner_lr)
+        else:
+            shifts = [self.inner_lr * gradient for gradient in ascent]
+        for shift in shifts:
             precision = torch.promote_types(shift.dtype, torch.float32)
             length = torch.linalg.vector_norm(shift, dtype=precision)
             shift.mul_((self.epsilon / (length + TINY)).clamp(max=1.0))
+        return shifts
 
     @classmethod
     def space(cls) -> dict[str, Space]:

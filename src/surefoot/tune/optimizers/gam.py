@@ -66,8 +66,7 @@ class GAM(Wrapper):
 
     def around(self, closure: Closure, first: bool) -> Tensor:
         loss = closure(first)
-        with displaced(self.parameters) as moved:
-            start = [parameter.detach().clone() for parameter in moved]
+        with displaced(self.parameters) as (moved, start):
             g0 = _taken(moved)
             _move(moved, start, [(self.r, g0)])
             closure(False)
@@ -93,8 +92,7 @@ class GAM(Wrapper):
         minus = list(torch._foreach_lerp(g2, g0, self.beta))
         along = _dot(minus, plus) / (norm(plus) ** 2 + TINY)
         for p, q in zip(plus, minus, strict=True):
-            scale = along.to(p.device)
-            p.copy_(p - self.gamma * (q - scale * p))
+            p.mul_(1 + self.gamma * along.to(p.device)).sub_(q, alpha=self.gamma)
 
     @classmethod
     def space(cls) -> dict[str, Space]:

@@ -60,7 +60,7 @@ class SAM(Wrapper):
     def around(self, closure: Closure, first: bool) -> Tensor:
         loss = closure(first)
         rho = self.radius(closure)
-        with displaced(self.parameters) as moved:
+        with displaced(self.parameters) as (moved, _):
             with torch.no_grad():
                 if moved:
                     torch._foreach_add_(moved, self._ascent(moved, rho))
