@@ -31,13 +31,17 @@ MEMBERS = 1000
 
 
 def run_shift(track: Classification, arm: Arm, *, seed: int, store: Path) -> dict[str, float]:
-    """Accuracy at home with and without the shift that the arm names, and what it did to the inputs."""
+    """Accuracy at home with and without the shift that the arm names, and what it did to the inputs; `examples`: on so
+    many, all of the home test if not given."""
     spec = dict(arm.shift or {})
+    count = spec.pop("examples", None)
     severity = check_severity(spec.pop("severity", 0))
     shift: Shift = build("shift", spec)
     world = track.world(seed)
     model, clock = trained_model(track, world, seed=seed, store=store), Clock()
     clean = world.tests[world.home]
+    if count is not None:
+        clean = clean.take(np.arange(min(count, len(clean))))
     with clock.running():
         moved = _shifted(shift, clean, severity, seed=seed)
     accuracy = {name: _accuracy(model, each) for name, each in (("home", clean), ("shifted", moved))}
