@@ -235,7 +235,7 @@ def test_the_greedy_soup_is_the_paper_s_recipe() -> None:
     assert method.members_ == soup
     assert method.accuracy_ == pytest.approx(accuracy(soup))
     assert method.accuracy_ >= max(single)
-    best = GreedySoup(most=1)
+    best = GreedySoup(size=1)
     best.fit(model, whole, None, judge)
     assert (best.members_, best.accuracy_) == ([int(np.argmax(single))], max(single))
 

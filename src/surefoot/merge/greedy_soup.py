@@ -24,8 +24,8 @@ class GreedySoup(Fit):
 
     Accuracy is the mean over the judge's sets, of a model with its head; so the soup is never worse there than the best
     single model. Ties go to the model that was named first. Needs two models or more of one task; the base takes no
-    part. most: how many are let in, all where None; 1 gives the best single model. `members_` holds the numbers of those that are in, `accuracies_` those of the single models.
-    Raises RecipeError for a `most` below 1, or before `fit`. Reference: Wortsman et al. 2022, recipe 1; mlfoundations/model-soups.
+    part. size: how many are let in at most, all where None; 1 gives the best single model. `members_` holds the numbers of those that are in, `accuracies_` those of the single models.
+    Raises RecipeError for a `size` below 1, or before `fit`. Reference: Wortsman et al. 2022, recipe 1; mlfoundations/model-soups.
 
     >>> GreedySoup().needs_base
     False
@@ -35,8 +35,8 @@ class GreedySoup(Fit):
     needs_base = False
     least = 2
 
-    def __init__(self, *, most: int | None = None) -> None:
-        self.most = None if most is None else whole("most", most, least=1)
+    def __init__(self, *, size: int | None = None) -> None:
+        self.size = None if size is None else whole("size", size, least=1)
         self.members_: list[int] | None = None
         self.accuracies_: list[float] = []
         self.accuracy_: float | None = None
@@ -62,7 +62,7 @@ class GreedySoup(Fit):
         order = sorted(range(len(checkpoints)), key=lambda number: -self.accuracies_[number])
         members, best = order[:1], self.accuracies_[order[0]]
         for number in order[1:]:
-            if len(members) == self.most:
+            if len(members) == self.size:
                 break
             found = accuracy([*members, number])
             if found >= best:
