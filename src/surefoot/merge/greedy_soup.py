@@ -24,8 +24,10 @@ class GreedySoup(Fit):
 
     Accuracy is the mean over the judge's sets, of a model with its head; so the soup is never worse there than the best
     single model. Ties go to the model that was named first. Needs two models or more of one task; the base takes no
-    part. size: how many are let in at most, all where None; 1 gives the best single model. `members_` holds the numbers of those that are in, `accuracies_` those of the single models.
-    Raises RecipeError for a `size` below 1, or before `fit`. Reference: Wortsman et al. 2022, recipe 1; mlfoundations/model-soups.
+    part. `members_` holds the numbers of those that are in, `accuracies_` those of the single models.
+
+    size: how many are let in at most, all where None; 1 gives the best single model. Raises RecipeError for a `size`
+    below 1, or before `fit`. Reference: Wortsman et al. 2022, recipe 1; mlfoundations/model-soups.
 
     >>> GreedySoup().needs_base
     False
