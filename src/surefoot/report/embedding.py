@@ -40,7 +40,7 @@ from surefoot.report.similarity import (
     way_section,
 )
 from surefoot.report.style import STYLE
-from surefoot.report.summary import header, made, tile
+from surefoot.report.summary import beyond_chance, header, made, tile
 
 #: What the answer is called among the models of a set.
 ANSWER = "answer"
@@ -150,21 +150,13 @@ def _watch(sets: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> Markup:
 
 def _tested(sets: Sequence[Mapping[str, Any]]) -> Markup:
     """On how many test sets tuning gained, and lost, over the model as it was."""
-    gained, lost, count = [], [], 0
+    tested = {}
     for each in sets:
-        above = metric_of(mapping(mapping(mapping(each.get("models")).get("untuned"))).get("answer above"), bounds=None)
-        if each.get("kind") != "test" or above is None or above.low is None or above.high is None:
-            continue
-        count += 1
-        said = f"{short(str(each.get('name')), 40)} {100 * above.value:+.1f}"
-        gained += [said] if above.low > 0 else []
-        lost += [said] if above.high < 0 else []
-    if not count:
-        return Markup("")
-    words = f"Over the model as it came, tuning gains by more than chance explains on {len(gained)} of the {count} test sets that all models ran on"
-    words += f" ({', '.join(gained[:6])} points)" if gained else ""
-    words += f", and loses on {len(lost)} ({', '.join(lost[:6])} points)." if lost else ", and loses on none."
-    return paragraph(words, class_="verdict" if gained and not lost else "verdict doubt")
+        untuned = mapping(mapping(mapping(each.get("models")).get("untuned")))
+        if each.get("kind") == "test":
+            tested[str(each.get("name"))] = metric_of(untuned.get("answer above"), bounds=None)
+    gained = "Over the model as it came, tuning gains by more than chance explains on {} of the {} test sets that all models ran on"
+    return beyond_chance(tested, gained, "and loses on")
 
 
 def _metrics(found: Mapping[str, Any], sets: Sequence[Mapping[str, Any]]) -> Section:

@@ -208,21 +208,26 @@ def _weak(found: Mapping[str, Any]) -> list[str]:
 
 def _tested(found: Mapping[str, Any]) -> Markup:
     """On how many test sets the answer is above LP-FT, and below."""
-    above, below, count = [], [], 0
+    tested = {}
     for each in map(mapping, mapping(mapping(found.get("why")).get("versus")).values()):
         model = mapping(mapping(each.get("models")).get("lp_ft"))
-        difference = reading(mapping(model.get("answer above")).get("accuracy"), bounds=None)
-        if each.get("kind") != "test" or difference is None or difference.low is None or difference.high is None:
-            continue
-        count += 1
-        said = f"{short(str(each.get('name')), 40)} {100 * difference.value:+.1f}"
-        above += [said] if difference.low > 0 else []
-        below += [said] if difference.high < 0 else []
-    if not count:
+        if each.get("kind") == "test":
+            tested[str(each.get("name"))] = reading(mapping(model.get("answer above")).get("accuracy"), bounds=None)
+    better = "On the test sets it is better than LP-FT by more than chance explains on {} of {}"
+    return beyond_chance(tested, better, "and worse on")
+
+
+def beyond_chance(tested: Mapping[str, Reading | None], gained: str, lost: str) -> Markup:
+    """On which of the test sets a difference is more than chance explains, either way; nothing where none has an
+    interval. gained: words with places for how many, and of how many; lost: what comes before how many."""
+    sure = {name: each for name, each in tested.items() if each and each.low is not None and each.high is not None}
+    if not sure:
         return Markup("")
-    words = f"On the test sets it is better than LP-FT by more than chance explains on {len(above)} of {count}"
-    words += f" ({', '.join(above[:6])} points)" if above else ""
-    words += f", and worse on {len(below)} ({', '.join(below[:6])} points)." if below else ", and worse on none."
+    said = {name: f"{short(name, 40)} {100 * each.value:+.1f}" for name, each in sure.items()}
+    above = [said[name] for name, each in sure.items() if each.low > 0]  # type: ignore[operator]
+    below = [said[name] for name, each in sure.items() if each.high < 0]  # type: ignore[operator]
+    words = gained.format(len(above), len(sure)) + (f" ({', '.join(above[:6])} points)" if above else "")
+    words += f", {lost} {len(below)} ({', '.join(below[:6])} points)." if below else f", {lost} none."
     return paragraph(words, class_="verdict" if above and not below else "verdict doubt")
 
 
