@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from surefoot.progress import Progress, Silent
 
 #: Rows of a shard, which is also the window within which texts are sorted by length and looked up: 25 MB of MiniLM.
 SHARD_ROWS = 16384
+#: Rows after which freed memory goes back to the system.
+GIVEN_BACK = 1024
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,13 @@ def embed_corpus(
     return Embedded(shards.folder, **counted, skipped=len(corpus.skipped), width=encoder.dim, resumed=resumed)
 
 
+def _give_back() -> None:
+    """Freed memory, to the system: buffers of ever other sizes leave glibc's heap full of holes, by 100 MB
+    in 16,384 rows."""
+    with suppress(OSError, AttributeError):  # another C library keeps fewer, and has no such call
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 def _encode(encoder: Encoder, window: Window, advance: Callable[[int], None]) -> tuple[np.ndarray, dict[str, int]]:
     """A window's vectors, and what happened to its texts; the bar moves with the rows."""
     rows = len(window.texts)
@@ -100,6 +111,8 @@ def _encode(encoder: Encoder, window: Window, advance: Callable[[int], None]) ->
                 nonlocal seen, moved
                 seen += count
                 step = rows * seen // max(total, 1) - moved
+                if (moved + step) // GIVEN_BACK > moved // GIVEN_BACK:
+                    _give_back()
                 moved += step
                 advance(step)
 

@@ -26,6 +26,7 @@ from surefoot.models.pretrained import (
 )
 from surefoot.models.processor import ImageProcessor, TextProcessor
 from surefoot.models.sentence_transformer import read_conventions
+from surefoot.registry import methods
 
 SHORT_NAMES = ("minilm", "smollm2-135m-instruct-q4")
 
@@ -133,8 +134,10 @@ def _reader(tokenizer: Any, pooling: Pooling, longest: int, config: Any) -> Text
     """What reads texts for the model, inside the template of its pooling. Raises ModelError for a pooling of causal
     models on another."""
     if pooling.causal and not is_causal_config(config):
+        own = type(pooling)
+        name = next((each.name for each in methods("pooling") if each.make is own), own.__name__)
         raise ModelError(
-            f"{pooling!r} lets a causal model see a whole text before it pools, and every token of a `{config.model_type}` sees the whole text already: use another pooling, such as `mean`"
+            f"pooling `{name}` lets a causal model see a whole text before it pools, and every token of a `{config.model_type}` sees the whole text already: use another pooling, such as `mean`"
         )
     template = pooling.template
     if template is not None:
