@@ -8,15 +8,14 @@ import typer
 
 from surefoot.cli.app import command
 from surefoot.cli.options import Json
+from surefoot.registry import HOMES
 
 
 @command("methods")
 def methods(
     kind: Annotated[
         str | None,
-        typer.Option(
-            help="Only one kind: objective, reducer, optimizer, selection, recipe, strategy, merge, estimator, prior, attack, ensemble, calibrator, analysis, conformal, novelty, rejector, test_time_adapter, importance, word_vectors."
-        ),
+        typer.Option(help=f"Only one kind: {', '.join(HOMES)}."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -25,7 +24,6 @@ def methods(
 
     from surefoot.cli.show import out, print_json
     from surefoot.errors import SurefootError, nearest
-    from surefoot.registry import HOMES
     from surefoot.registry import methods as registered
 
     if kind is not None and kind not in HOMES:
