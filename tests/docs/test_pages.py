@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from generate.blocks import DOCS, PAGES, Page, blocks, clean, difference
 
+from surefoot.environment import processor
 from surefoot.models.model import Model
+
+#: A page that says on which processor its outputs were written.
+WRITTEN_ON = re.compile(r"<!-- outputs: (.+) -->")
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -18,12 +23,30 @@ def test_a_page_prints_what_it_shows(name: str, minilm: Model, tmp_path: Path) -
         if block.output is None:
             assert not clean(printed), f"{where}: it prints something that the page does not show; make docs-outputs"
         else:
-            found = difference(block.output, printed)
+            found = difference(block.output, printed) if _comparable(DOCS / name) else None
             assert found is None, (
                 f"{where}: {found}; if that is right, make docs-outputs and look at what is said of it"
             )
         ran += 1
     assert ran
+
+
+def _comparable(path: Path) -> bool:
+    """Whether the page's outputs hold on this processor: which trial a search chooses may hang on the last bits of bfloat16,
+    and pages on which it does say where they were written."""
+    written = WRITTEN_ON.search(path.read_text("utf8"))
+    return written is None or written[1] == processor()
+
+
+def test_a_page_of_another_processor_is_run_and_not_compared(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    for said, comparable in {
+        "": True,
+        f"<!-- outputs: {processor()} -->": True,
+        "<!-- outputs: Z80 -->": False,
+    }.items():
+        path.write_text(f"{said}\n# Page\n")
+        assert _comparable(path) is comparable
 
 
 def test_every_page_with_code_is_run_or_says_why_not() -> None:

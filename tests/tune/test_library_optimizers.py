@@ -14,6 +14,7 @@ from surefoot import Recipe
 from surefoot.errors import MissingExtra, RecipeError
 from surefoot.tune.build import build_optimizer
 from surefoot.tune.optimizers.pytorch_optimizer import PytorchOptimizer
+from surefoot.tune.optimizers.selected import rehearse
 from surefoot.tune.optimizers.torch_optim import TorchOptim
 
 LIBRARIES = {"torch_optim": TorchOptim, "pytorch_optimizer": PytorchOptimizer}
@@ -94,7 +95,22 @@ def test_every_algorithm_runs_or_says_at_recipe_time_why_not(library):
     if library == "pytorch_optimizer":
         assert "num_data" in refused["bsam"]
         assert "evaluates other weights" in refused["schedulefreeadamw"]
-        assert "does not save" in refused["soap"]
+
+
+def test_an_optimizer_that_forgets_is_refused():
+    """SGD whose rate falls with a count that no state holds."""
+
+    class Forgets(torch.optim.SGD):
+        count = 0
+
+        def step(self, closure=None):
+            self.count += 1
+            for group in self.param_groups:
+                group["lr"] = 0.1 / self.count
+            return super().step(closure)
+
+    with pytest.raises(RecipeError, match="`forgets` does not save all of its state"):
+        rehearse(lambda groups: Forgets(groups, lr=0.1), "`forgets`", dimensions={2})
 
 
 @pytest.mark.parametrize(

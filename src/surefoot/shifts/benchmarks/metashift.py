@@ -65,9 +65,9 @@ class MetaShift:
     release does not compute distances). Raises RecipeError for values below 1, DataError where no class has two subsets.
     Reference: Liang and Zou 2022, section 3.
 
-    >>> contexts = [{"sofa"}, {"sofa", "tv"}, {"grass"}, {"grass", "ball"}, {"ball"}, {"tv"}]
+    >>> contexts = [{"sofa"}, {"sofa", "tv"}, {"tv", "grass"}, {"grass", "ball"}, {"ball"}, {"sofa", "tv"}]
     >>> graph = MetaShift(least=2).graphs(["cat"] * 6, contexts)["cat"]
-    >>> graph.distance(["cat(sofa)"], ["cat(tv)"]) < graph.distance(["cat(sofa)"], ["cat(grass)"])
+    >>> graph.distance(["cat(sofa)"], ["cat(tv)"]) < graph.distance(["cat(sofa)"], ["cat(ball)"])
     True
     """
 
