@@ -169,6 +169,10 @@ _TIME = re.compile(r"\d[\d,.]* (?=s\b|examples/s|MiB)")
 CLOSE, PART = 0.1, 0.05
 
 
+#: A page whose outputs hang on the processor says on which they were written.
+WRITTEN_ON = re.compile(r"<!-- outputs: (.+) -->")
+
+
 def difference(shown: str, found: str) -> str | None:
     """The first line in which an output differs from what the page shows; None where they agree.
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from generate.blocks import DOCS, OUTPUT, PAGES, Page, clean, difference
+from generate.blocks import DOCS, OUTPUT, PAGES, WRITTEN_ON, Page, clean, difference
+from surefoot.environment import processor
 
 
 def write_outputs(path: Path) -> None:
@@ -23,7 +24,7 @@ def write_outputs(path: Path) -> None:
             continue  # it differs in times alone, or by rounding
         shown = f"\n\n{OUTPUT}{clean(output)}```" if clean(output) else ""
         text = text[: block.end] + shown + text[block.output_end :]
-    path.write_text(text, "utf8")
+    path.write_text(WRITTEN_ON.sub(f"<!-- outputs: {processor()} -->", text), "utf8")
 
 
 def main() -> None:

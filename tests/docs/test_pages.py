@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
-from generate.blocks import DOCS, PAGES, Page, blocks, clean, difference
+from generate.blocks import DOCS, PAGES, WRITTEN_ON, Page, blocks, clean, difference
 
 from surefoot.environment import processor
 from surefoot.models.model import Model
-
-#: A page that says on which processor its outputs were written.
-WRITTEN_ON = re.compile(r"<!-- outputs: (.+) -->")
 
 
 @pytest.mark.parametrize("name", PAGES)

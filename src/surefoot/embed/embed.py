@@ -58,7 +58,7 @@ def embed_corpus(
     """Write the vectors of a corpus to `folder`, where shards that an earlier call left stay as they are.
 
     quantization: int8 or uint8, with the ranges of the first window, or binary or ubinary (see `quantize`). shard_rows:
-    rows of a shard; memory grows with it and with nothing else. format: "parquet" (columns `id`, `embedding`) or "npy"
+    rows of a shard; memory grows with it, and a little with the length of the corpus (docs/embed.md). format: "parquet" (columns `id`, `embedding`) or "npy"
     (vectors-00000.npy beside ids-00000.npy). The folder's embed.json says what the vectors are made of.
 
     Raises RunError where the folder holds something else, or vectors of another model, pooling, corpus or setting.
