@@ -15,6 +15,7 @@ from surefoot.attacks.ball import Ball
 from surefoot.attacks.embedding_pgd import EmbeddingPGD
 from surefoot.attacks.pgd import EPSILON, PGD, ascend
 from surefoot.data.examples import Examples
+from surefoot.errors import SurefootError
 from surefoot.evidence.quantities import quantity
 from surefoot.evidence.trained import Trained
 from surefoot.models.model import Model
@@ -130,6 +131,8 @@ def under_attack(model: Model, examples: Examples, attack: Attack) -> dict[str, 
                 kept.append(attacked.logits(moved).argmax(1) == attacked.labels)
                 gained.append(_loss(attacked, moved) - before[correct])
             moved_by.append((moved - attacked.x).abs().double().flatten(1).amax(1))
+    if not kept:
+        raise SurefootError(f"{examples.source}: the model gets none of the examples right: there is nothing to attack")
     count = sum(map(len, right))
     accuracy = float(sum(each.sum() for each in right)) / count
     robust = float(sum(each.sum() for each in kept)) / count
