@@ -18,9 +18,11 @@ from surefoot.errors import ModelError
 from surefoot.models.model import Model
 from surefoot.models.processor import EncodedText
 
-# oneDNN keeps a thousand kernels, one for each shape that it has met, half a megabyte each: texts of many lengths fill that
-# with what is not met again. Read when the first kernel is made; who has set it knows better.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+# oneDNN, and torch's own cache in front of it, keep a thousand kernels each, one for each shape that they have met, half a
+# megabyte each: texts of many lengths fill that with what is not met again. Read when the first kernel is made; who has
+# set them knows better.
+for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+    os.environ.setdefault(_cache, "64")
 
 #: Architectures whose layers are BERT's to the last detail. What differs is where positions begin.
 _KINDS = ("bert", "roberta", "xlm-roberta", "camembert")

@@ -140,6 +140,8 @@ def _clusters(vectors: WordVectors, contexts: np.ndarray, *, seed: int) -> np.nd
 def run_classified(spec: Mapping[str, Any], world: World, *, unlabelled: Sequence[str], seed: int) -> dict[str, float]:
     """Accuracy at home and away of a logistic regression of the vectors with 200 labels; with `rare`, F1 of one class."""
     from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
     options = dict(spec)
     rare, clock = options.pop("rare", False), Clock()
@@ -150,7 +152,9 @@ def run_classified(spec: Mapping[str, Any], world: World, *, unlabelled: Sequenc
             _fit_on(vectors, unlabelled, labelled, labels, seed=seed)
         else:
             vectors.fit(list(unlabelled), seed=seed)
-        classifier = LogisticRegression(max_iter=2000).fit(vectors.encode(labelled), labels)
+        # Means of many words' vectors are short: unscaled, the classifier's penalty would hold it at the larger class.
+        classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+        classifier.fit(vectors.encode(labelled), labels)
     found = {"seconds": clock.seconds}
     for name in (world.home, *world.away):
         test = world.tests[name]
