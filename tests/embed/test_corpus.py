@@ -261,6 +261,13 @@ def test_the_command(bert_folder: Path, tmp_path: Path) -> None:
     refused([*argv, "--pooling", "cls"], ["differ in the pooling (`mean` there, `cls` asked for)"], out=out, late=True)
 
 
+def test_what_cannot_be_explained_is_refused_before_it_is_embedded(bert_folder: Path, tmp_path: Path) -> None:
+    few, out = parquet(tmp_path / "few.parquet", text=TEXTS[:5]), tmp_path / "vectors"
+    argv: list[object] = ["embed", "--model", bert_folder, "--output", out, "--explain", "--input"]
+    refused([*argv, few], ["5 vectors", "11 or more"], out=out)
+    refused([*argv, parquet(tmp_path / "all.parquet", text=TEXTS), "--quantize", "int8"], ["int8 codes"], out=out)
+
+
 def test_a_model_of_its_first_layers(bert_folder: Path, tmp_path: Path) -> None:
     """One layer and eight numbers of a model of two and 32, as who loads it would cut it; not with the whole model's."""
     from surefoot.models.load import load

@@ -111,6 +111,10 @@ def embed(
         backend=backend,
     )
     corpus = open_corpus(input, columns=parse_columns(column), skip_invalid=skip_invalid)
+    if explain:
+        from surefoot.embed.explain import check_explainable, explain_vectors
+
+        check_explainable(corpus.rows, quantize, output)
     with Bars() as bars:
         begin = time.perf_counter()
         found = embed_corpus(
@@ -125,8 +129,6 @@ def embed(
         seconds = time.perf_counter() - begin
     geometry = None
     if explain:
-        from surefoot.embed.explain import explain_vectors
-
         geometry, page = explain_vectors(output, corpus)
     new = found.rows - found.resumed
     rate = new / seconds if new else None
