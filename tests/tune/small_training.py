@@ -42,6 +42,10 @@ class SmallTraining:
             inputs = {name: value[index] for name, value in self.batch.inputs.items()}
             yield Batch(inputs=inputs, labels=self.batch.labels[index], index=index)
 
+    @property
+    def examples(self) -> int:
+        return len(self.batch)
+
     def rehearse(self, selection: Selection) -> Model:
         model = deepcopy(self.model)
         choose(selection, model, self.batch)

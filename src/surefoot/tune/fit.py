@@ -212,7 +212,10 @@ class Fit:
                 checkpoint.tick(self)
             if self.history.steps in looks:
                 look(self.history.steps)
-        return self._finish(self.model)
+        model = self._finish(self.model)
+        if not self.recipe.after:
+            self.history.notes += self.selection.conclude(model, Rehearsal(self))
+        return model
 
     def before_step(self) -> None:
         """What comes before a step: its learning rate, its momentum where the schedule moves that, the selection's own."""

@@ -39,6 +39,11 @@ class Rehearsal:
                 index=where.to(fit.device),
             )
 
+    @property
+    def examples(self) -> int:
+        """How many training examples there are."""
+        return len(self._fit.train_set)
+
     def rehearse(self, selection: Selection) -> Model:
         """The same training of a copy of the model through another selection, to its end, without what follows it."""
         fit = self._fit

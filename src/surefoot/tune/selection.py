@@ -19,6 +19,11 @@ class Training(Protocol):
         """Batches of at most `size` of so many training examples (all, if there are fewer), drawn with the seed."""
         ...
 
+    @property
+    def examples(self) -> int:
+        """How many training examples there are."""
+        ...
+
     def rehearse(self, selection: Selection) -> Model:
         """The same training (recipe, data, seed, start) of a copy of the model through another selection, to its end."""
         ...
@@ -66,6 +71,10 @@ class Selection:
 
     def finish(self, model: Model) -> None:
         """Undo the wrapping: the model's parameters have their original names again and hold the result."""
+
+    def conclude(self, model: Model, training: Training) -> list[str]:
+        """After `finish`, once a training has ended and nothing follows it: what the user should know of the outcome."""
+        return []
 
     @classmethod
     def space(cls) -> dict[str, Space]:

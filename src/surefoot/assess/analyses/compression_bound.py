@@ -15,8 +15,9 @@ from surefoot.registry import Paper, register
 
 @dataclass(frozen=True)
 class Bound(Record):
-    """`bound` on the expected bits per token, at `alpha`; `empirical`: what was measured there; `guessing`: log2 V, what a
-    uniform guess needs; `vacuous`: whether the bound is no better than guessing; `complexity`: K in bits."""
+    """`bound` on the expected bits per token, at `alpha`, or on the expected error, where alpha is 0; `empirical`: what was
+    measured; `guessing`: what a uniform guess has, log2 V or 1 - 1 / C; `vacuous`: whether the bound is no better than
+    guessing; `complexity`: K in bits."""
 
     bound: float
     alpha: float
@@ -45,8 +46,8 @@ class CompressionBound(Analysis):
     alpha), the range of a document's bits; K = message + 2 log2 message + choices + log2 A, A the number of `alphas`; r = n / (n
     + m). The best alpha is taken, which log2 A pays for. `delta`: 0.05. Gives a `Bound` in bits per token.
 
-    How the message is kept short, low-rank adapters in a random subspace (SubLoRA), is a matter of training: see the
-    selections `lora` and `vera`. Raises RecipeError for a delta or alphas not within (0, 1), DataError for data that cannot
+    `of_errors` bounds the error of a classifier. How the message is kept short, low-rank adapters in a random subspace,
+    is a matter of training: see the selection `sub_lora`, which ends with the bound. Raises RecipeError for a delta or alphas not within (0, 1), DataError for data that cannot
     serve. Reference: Lotfi et al. 2024; Sanaelotfi/sublora-bounds-for-llms, sublora/bounds.
     """
 
@@ -86,6 +87,18 @@ class CompressionBound(Analysis):
         bound, alpha, risk = min(found)
         guessing = math.log2(vocabulary)
         return Bound(bound, alpha, risk, guessing, bound >= guessing, complexity)
+
+    def of_errors(self, *, wrong: int, examples: int, classes: int, message: float) -> Bound:
+        """error <= wrong / m + sqrt((K ln 2 + ln(1 / delta)) / 2m): of a classifier of which all m training `examples` were
+        looked at, so that nothing is added for a draw of them; K = message + 2 log2 message + choices."""
+        if not 0 <= wrong <= examples or examples < 1 or classes < 2 or message <= 1:
+            raise DataError(
+                f"{wrong} wrong of {examples} examples in {classes} classes and {message} bits: give no more wrong ones than there are, two classes or more and more than one bit"
+            )
+        complexity = message + 2 * math.log2(message) + self.choices
+        error, guessing = wrong / examples, 1 - 1 / classes
+        bound = error + math.sqrt((complexity * math.log(2) + math.log(1 / self.delta)) / (2 * examples))
+        return Bound(bound, 0.0, error, guessing, bound >= guessing, complexity)
 
     def slack(self, complexity: float, *, documents: int, evaluated: int) -> float:
         """What is added to the measured risk, per unit of its range."""
