@@ -63,9 +63,7 @@ def test_weights_are_the_formulas(make):
     a, b = numbers[: 2 * wide].view(2, wide), numbers[2 * wide : 2 * (wide + out)].view(out, 2)
     change = 4 * b @ (start + a)
     expected = weight + (change.T if make is gpt2 else change)
-    torch.testing.assert_close(
-        model.get_parameter(f"{ADAPTED[make]}.weight").double(), expected, rtol=1e-4, atol=1e-6
-    )
+    torch.testing.assert_close(model.get_parameter(f"{ADAPTED[make]}.weight").double(), expected, rtol=1e-4, atol=1e-6)
     head = torch.cat([model.head.weight.flatten(), model.head.bias]).detach().double()
     torch.testing.assert_close(head, numbers[-len(head) :], rtol=1e-4, atol=1e-6)
     assert list(model.state_dict()) == list(bare.state_dict())

@@ -10,6 +10,7 @@ import torch
 from surefoot.evidence.quantities import quantity
 from surefoot.evidence.trained import Trained
 from surefoot.models.compressed import stored_bytes
+from surefoot.tune.selections.sub_lora import SubLoRA
 
 
 @quantity
@@ -56,6 +57,14 @@ def trained_share(trained: Trained) -> float:
     """share of the model's weights that are trained, in additions to them counted as such."""
     total = sum(each.numel() for each in trained.model.parameters())
     return sum(each.numel() for each in trained.fit.trained.values()) / total
+
+
+@quantity
+def certified_error(trained: Trained) -> float:
+    """error below which the training says that data like its own will stay, with probability 95%."""
+    selection = trained.fit.selection
+    assert isinstance(selection, SubLoRA)
+    return selection.certificate_.bound
 
 
 @quantity

@@ -44,9 +44,11 @@ def report_run(
     found.setdefault("metrics", {})
     found["metrics"] = _json(folder / "metrics.json") | found["metrics"]
     why = _json(folder / "why.json")
+    said = [*(found.get("notes") or []), *mark.get("history", {}).get("notes", [])]
+    found["notes"] = list(dict.fromkeys(map(str, said)))
     if _of_another(why, found):
         found["notes"] = [
-            *(found.get("notes") or []),
+            *found["notes"],
             "why.json is of another answer than search.json: give the same tune command again to have what it explains",
         ]
         why = {}
