@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from surefoot.errors import RecipeError
 from surefoot.models.precision import autocast, resolve
 from surefoot.registry import Paper, register
 from surefoot.tune.objective import Space, positive
@@ -117,10 +116,10 @@ class SubLoRA(Targeted):
     which training ends by saying; `certificate_` holds it (see the analysis `compression_bound`). It speaks of data like
     the training data, not of shifted data, and of examples that are drawn independently.
 
-    d: 1,000; the authors' 50,000 serve nine million documents, and K must stay below 2m. r: 4, alpha: 32, levels: 11, the
+    d: 1,000, at most as many as there are numbers to make; the authors' 50,000 serve nine million documents, and K must stay below 2m. r: 4, alpha: 32, levels: 11, the
     authors'; their dropout of x is not here, nor do they stop at k-means: they train the levels. target_modules, layers:
-    as in `lora`, but by default the queries and values, or all where none go by that name. Raises RecipeError for more
-    numbers than they make, unknown targets, and a model without enough layers. Reference: Lotfi et al. 2024;
+    as in `lora`, but by default the queries and values, or all where none go by that name. Raises RecipeError for unknown
+    targets and for a model without enough layers. Reference: Lotfi et al. 2024;
     Sanaelotfi/sublora-bounds-for-llms.
 
     >>> SubLoRA(d=500, layers=2)
@@ -161,11 +160,7 @@ class SubLoRA(Targeted):
         heads = {name: model.get_parameter(name) for name in head_names(model)}
         sides = {name: self._sides(module) for name, module in matrices.items()}
         size = sum(self.r * sum(each) for each in sides.values()) + sum(each.numel() for each in heads.values())
-        if self.d > size:
-            raise RecipeError(
-                f"`d` is {self.d}, and there are {size} numbers to make of them: choose at most that many"
-            )
-        subspace, begin = Subspace(self.d, size).to(model.device), 0
+        subspace, begin = Subspace(min(self.d, size), size).to(model.device), 0
         parts: dict[str, Derived] = {}
         draw = torch.Generator().manual_seed(KNOWN)
         for name, module in matrices.items():
