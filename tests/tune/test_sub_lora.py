@@ -92,6 +92,9 @@ def test_w_is_rounded_to_its_levels():
     train(model, batch(), steps=3, lr=0.1)
     w = next(each for each in model.modules() if isinstance(each, Subspace)).w
     before = w.detach().clone()
+    selection.after_step(model, step=2, steps=3)
+    assert torch.equal(w, before)
+    selection.after_step(model, step=3, steps=3)
     selection.finish(model)
     values, symbols = torch.unique(w.detach(), return_inverse=True)
     assert len(values) == 3
@@ -106,6 +109,7 @@ def test_the_certificate_is_the_bound_of_what_the_model_gets_wrong():
     model, selection, some = bert(), SubLoRA(d=20), batch(40)
     selection.apply(model)
     train(model, some, steps=5, lr=0.1)
+    selection.after_step(model, step=5, steps=5)
     selection.finish(model)
     model.eval()
     [said] = selection.conclude(model, SmallTraining(model, some))

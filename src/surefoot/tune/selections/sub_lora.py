@@ -107,7 +107,7 @@ class SubLoRA(Targeted):
 
     P (size of theta, d) has orthogonal columns of one length, a Kronecker product of two random matrices; it and A's start are
     drawn before any data is seen, B and the head start at zero, whatever head the recipe names. P w changes theta's numbers as
-    much as w's change (P^T P = (size / d) I), so that rates for LoRA are of the right order, if low. At the end w is rounded
+    much as w's change (P^T P = (size / d) I), so that rates for LoRA are of the right order, if low. After the last step w is rounded
     to `levels` values (k-means, of 16 bits each), which arithmetic coding writes in K bits. Then with probability 1 - delta,
     for examples drawn as the m training examples were, of which the share `e` is answered wrongly,
 
@@ -188,13 +188,14 @@ class SubLoRA(Targeted):
         high, wide = module.get_parameter("weight").shape
         return (high, wide) if isinstance(module, nn.Linear) else (wide, high)
 
+    def after_step(self, model: Model, *, step: int, steps: int) -> None:
+        if step == steps:
+            self._round(next(each for each in model.modules() if isinstance(each, Subspace)))
+
     @torch.no_grad()
-    def finish(self, model: Model) -> None:
+    def _round(self, subspace: Subspace) -> None:
         from sklearn.cluster import KMeans
 
-        from surefoot.assess.analyses.compression_bound import message_bits
-
-        subspace = next(each for each in model.modules() if isinstance(each, Subspace))
         numbers = subspace.w.detach().cpu().double()[:, None].numpy()
         levels = min(self.levels, len(set(numbers[:, 0].tolist())))
         start = torch.linspace(0, 1, levels + 2, dtype=torch.float64)[1:-1]
@@ -203,7 +204,13 @@ class SubLoRA(Targeted):
         values = torch.from_numpy(found.cluster_centers_[:, 0]).to(torch.float16)  # as the message holds them
         symbols = torch.from_numpy(found.labels_).long()
         subspace.w.copy_(values[symbols].to(subspace.w))
-        self.message_ = message_bits(found.labels_)
+
+    def finish(self, model: Model) -> None:
+        from surefoot.assess.analyses.compression_bound import message_bits
+
+        for subspace in (each for each in model.modules() if isinstance(each, Subspace)):
+            # Read off the numbers, so that a training which was killed after its last step has it too.
+            self.message_ = message_bits(torch.unique(subspace.w.detach().cpu(), return_inverse=True)[1].numpy())
         fold(model, Derived)
 
     @torch.no_grad()
