@@ -150,6 +150,12 @@ def methods(kind: str | None = None) -> list[Method]:
     return [method for (its_kind, _), method in sorted(_methods.items()) if kind in (None, its_kind)]
 
 
+def name_of(thing: object) -> str:
+    """The name that a method's class is registered under, as messages call it; the class's own if it is under none."""
+    kind = type(thing)
+    return next((each.name for each in _methods.values() if each.make is kind), kind.__name__)
+
+
 def get(kind: str, name: str) -> Method:
     """The method of that kind and name.
 

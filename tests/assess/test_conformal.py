@@ -9,7 +9,7 @@ from mapie.conformity_scores import APSConformityScore
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from surefoot.assess.conformal import Conformal, conformal_quantile, set_metrics
+from surefoot.assess.conformal import Conformal, conformal_quantile, coverage_range, set_metrics
 from surefoot.assess.conformals.adaptive import Adaptive
 from surefoot.assess.conformals.aps import APS
 from surefoot.assess.conformals.lac import LAC
@@ -159,6 +159,14 @@ def test_a_class_too_small_for_the_promise_is_in_every_set() -> None:
     _, logits, labels = made(200, 7)
     labels = np.where(labels == 5, 0, labels)
     assert Mondrian().fit(logits, labels).predict(logits)[:, 5].all()
+
+
+def test_few_examples_promise_on_average_only() -> None:
+    """By chance: of 2,000 draws of ten scores, 95% make a threshold that holds a share of all scores within the range."""
+    draws = np.random.default_rng(0).uniform(size=(2000, 10))
+    covered = np.array([conformal_quantile(each, 0.8) for each in draws])  # of uniform scores, the threshold itself
+    low, high = coverage_range(10, 0.8)
+    assert ((covered >= low) & (covered <= high)).mean() == pytest.approx(0.95, abs=0.015)
 
 
 def test_mondrian_holds_for_every_class() -> None:

@@ -278,7 +278,7 @@ def test_models_that_do_not_fit(
 @pytest.mark.parametrize(
     ("argv", "fragments"),
     [
-        (["{0}", "{1}", "--method", "ties"], ["TIES starts from the model that all were tuned from", "--base"]),
+        (["{0}", "{1}", "--method", "ties"], ["`ties` starts from the model that all were tuned from", "--base"]),
         (["{0}", "--method", "linear"], ["one model", "name more"]),
         (["{0}", "{1}", "--method", "linaer"], ["unknown merge `linaer`", "`linear`"]),
         (["{0}", "{1}"], ["no method"]),

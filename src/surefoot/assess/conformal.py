@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from scipy.special import softmax
+from scipy.stats import beta
 
 from surefoot.assess.estimator import check_labels, check_logits
 from surefoot.assess.metrics import Value, accuracy_interval
@@ -107,6 +108,20 @@ def least_examples(coverage: float) -> int:
     (9, 19)
     """
     return math.ceil(round(coverage / (1 - coverage), 9))
+
+
+def coverage_range(examples: int, coverage: float) -> tuple[float, float]:
+    """Between which shares the sets of a split method hold the truth, in 95 of 100 draws of so many calibration examples.
+
+    Quantiles of Beta(k, n + 1 - k), k = ceil((n + 1) coverage), the law of the coverage that n exchangeable examples
+    give (Vovk 2012, Conditional validity of inductive conformal predictors); the promise is of its mean.
+
+    >>> [round(end, 2) for end in coverage_range(1000, 0.9)]
+    [0.88, 0.92]
+    """
+    k = min(math.ceil(round((examples + 1) * coverage, 9)), examples)
+    low, high = beta.ppf([0.025, 0.975], k, examples + 1 - k)
+    return float(low), float(high)
 
 
 def conformal_quantile(scores: np.ndarray, coverage: float) -> float:

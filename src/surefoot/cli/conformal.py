@@ -99,9 +99,23 @@ def conformal(
         print_json(facts)
         return
     show(_table(rows, found, method, coverage))
-    notes([f"sets of {sum(map(len, found.values())):,} examples are in {place}"])
+    notes([*_few(len(known), coverage), f"sets of {sum(map(len, found.values())):,} examples are in {place}"])
 
 
+def _few(examples: int, coverage: float) -> list[str]:
+    """How far a promise from few examples may be off."""
+    from surefoot.assess.conformal import coverage_range
+
+    if examples >= FEW:
+        return []
+    low, high = coverage_range(examples, coverage)
+    return [
+        f"{examples} calibration examples are few: the promise holds on average over such draws, and of one draw's sets between {100 * low:.0f} and {100 * high:.0f}% hold the truth"
+    ]
+
+
+#: Calibration examples below which the user is told how far the promise may be off: with 200, by 5 points or less.
+FEW = 200
 #: The row that is all of a data set.
 ALL = "all"
 

@@ -183,12 +183,13 @@ def _fitted(
     from surefoot.data.load import load_data
     from surefoot.errors import RecipeError
     from surefoot.merge.fitting import merge_fit
+    from surefoot.registry import name_of
 
     if dry or dtype is not None or out is None:
         raise RecipeError("--dry-run and --dtype are for merges that stream, and this one learns: leave them out")
     sees, other = ("judge", data) if fit.sees == "judge" else ("data", judge)
     if other:
-        raise RecipeError(f"{type(fit).__name__} looks at --{sees}: give that one")
+        raise RecipeError(f"`{name_of(fit)}` looks at --{sees}: give that one")
     if sees == "judge":
         sets = list(named_data(judge, option="--judge", columns=columns).values())
     else:

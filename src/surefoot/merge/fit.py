@@ -18,6 +18,7 @@ from surefoot.models.precision import autocast, resolve
 from surefoot.models.predict import encode_inputs
 from surefoot.models.prefix import Prefix, cached_prefix
 from surefoot.progress import Progress
+from surefoot.registry import name_of
 from surefoot.tune.step import Batch, Output
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class Fit(Combine):
 
     def setup(self, model: Model, training: Any, base: Weights) -> None:
         raise RecipeError(
-            f"{type(self).__name__} merges several models and learns from data of its own: use `surefoot merge`"
+            f"`{name_of(self)}` merges several models and learns from data of its own: use `surefoot merge`"
         )
 
     def merged(self, checkpoints: Sequence[Weights], base: Weights | None) -> dict[str, Tensor]:
@@ -178,7 +179,7 @@ class Fit(Combine):
         self.check(len(checkpoints))
         if not self.fitted:
             what = "a judge's labels" if self.sees == "judge" else "data of each model's task"
-            raise RecipeError(f"{type(self).__name__} learns from {what}: fit it first")
+            raise RecipeError(f"`{name_of(self)}` learns from {what}: fit it first")
         return self.merged(checkpoints, base)
 
 

@@ -21,6 +21,7 @@ from surefoot.merge.plan import check_together
 from surefoot.models.load import load
 from surefoot.models.model import Model
 from surefoot.progress import Progress
+from surefoot.registry import name_of
 
 
 def merge_fit(
@@ -45,13 +46,13 @@ def merge_fit(
     check_output(out)
     fit.check(len(models))
     if fit.needs_base and base is None:
-        raise RecipeError(f"{type(fit).__name__} starts from the model that all were tuned from: give it with --base")
+        raise RecipeError(f"`{name_of(fit)}` starts from the model that all were tuned from: give it with --base")
     if fit.sees == "tasks" and len(data) != len(models):
         raise DataError(
-            f"{type(fit).__name__} looks at one data set for each model: {len(data)} for {len(models)}; give --data as often as models, in their order"
+            f"`{name_of(fit)}` looks at one data set for each model: {len(data)} for {len(models)}; give --data as often as models, in their order"
         )
     if fit.sees == "judge" and not data:
-        raise DataError(f"{type(fit).__name__} chooses by held-out labels: give --judge NAME=FILE")
+        raise DataError(f"`{name_of(fit)}` chooses by held-out labels: give --judge NAME=FILE")
     if any(is_linearised(each) for each in models) and base is not None:
         settings: dict[str, Any] = {"seed": seed, "max_length": max_length, "progress": progress}
         return merge_linearised(models, fit, data, out=out, base=base, facts=facts or {}, **settings)
@@ -92,21 +93,19 @@ def _seen(
 ) -> list[Seen]:
     if any(not each.classes for each in models):
         name = next(name for name, each in zip(names, models, strict=True) if not each.classes)
-        raise ModelError(f"{name}: has no head of surefoot's, and {type(fit).__name__} looks at answers: tune it first")
+        raise ModelError(f"{name}: has no head of surefoot's, and `{name_of(fit)}` looks at answers: tune it first")
     if fit.sees == "judge":
         first = models[0]
         for other, name in zip(models[1:], names[1:], strict=True):
             if other.classes != first.classes:
                 raise ModelError(
-                    f"{names[0]} and {name} know other classes ({list(first.classes)[:3]}... and {list(other.classes)[:3]}...): {type(fit).__name__} merges models of one task"
+                    f"{names[0]} and {name} know other classes ({list(first.classes)[:3]}... and {list(other.classes)[:3]}...): `{name_of(fit)}` merges models of one task"
                 )
         return [Seen(each.source, each.with_classes(first.classes), first, max_length=max_length) for each in data]
     found = []
     for name, model, each in zip(names, models, data, strict=True):
         if fit.labelled and each.labels is None:
-            raise DataError(
-                f"{each.source}: no labels, and {type(fit).__name__} learns from them: add a column `label`"
-            )
+            raise DataError(f"{each.source}: no labels, and `{name_of(fit)}` learns from them: add a column `label`")
         examples = (
             each.with_classes(model.classes)
             if fit.labelled

@@ -19,6 +19,7 @@ from surefoot.models.load import load
 from surefoot.models.model import Model
 from surefoot.models.save import save
 from surefoot.progress import Progress
+from surefoot.registry import name_of
 
 
 def is_linearised(source: str | Path) -> bool:
@@ -53,7 +54,7 @@ def merge_linearised(
     check_output(out)
     if not isinstance(fit, TangentTaskArithmetic):
         raise RecipeError(
-            f"{type(fit).__name__} merges weights, and these models are moved along tangents: choose tangent_task_arithmetic"
+            f"`{name_of(fit)}` merges weights, and these models are moved along tangents: choose tangent_task_arithmetic"
         )
     plain = [str(each) for each in models if not is_linearised(each)]
     if plain:

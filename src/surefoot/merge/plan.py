@@ -12,6 +12,7 @@ import torch
 from surefoot.errors import ModelError, RecipeError
 from surefoot.merge.checkpoint import Checkpoint, Stored
 from surefoot.merge.combine import Combine
+from surefoot.registry import name_of
 
 #: Elements that are merged at a time: few enough for the processor's cache, with every input.
 PIECE = 1 << 17
@@ -119,12 +120,12 @@ def plan_merge(
     method = combine(next(iter(first.tensors)))
     if not method.streams:
         raise RecipeError(
-            f"{type(method).__name__} looks at a training or at data, and cannot merge from disk: put it into a recipe's `after`, or give it data (`merge_fit`)"
+            f"`{name_of(method)}` looks at a training or at data, and cannot merge from disk: put it into a recipe's `after`, or give it data (`merge_fit`)"
         )
     method.check(len(checkpoints))
     if method.needs_base and base is None:
         raise RecipeError(
-            f"{type(method).__name__} starts from the model that all were tuned from: give it with --base, or choose a method without one, such as linear"
+            f"`{name_of(method)}` starts from the model that all were tuned from: give it with --base, or choose a method without one, such as linear"
         )
     heads, notes = _heads(checkpoints)
     without = base is not None and base.classes != first.classes

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from surefoot.errors import DataError, RecipeError
+from surefoot.registry import name_of
 from surefoot.shifts.draws import Draws
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def shifted(shift: Shift, examples: Examples, severity: int, *, seed: int = 0) -
         moved = shift(inputs, severity, seed=seed)
     else:
         raise DataError(
-            f"{examples.source} holds {examples.modality} and the shift {type(shift).__name__} reads {shift.reads}: choose a suite for {examples.modality}"
+            f"{examples.source} holds {examples.modality} and the shift `{name_of(shift)}` reads {shift.reads}: choose a suite for {examples.modality}"
         )
     return examples if severity == 0 else replace(examples, inputs=moved)
 

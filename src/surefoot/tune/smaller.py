@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from surefoot.errors import RecipeError
+from surefoot.registry import name_of
 from surefoot.tune.build import Spec, build
 from surefoot.tune.objective import Context, Objective
 from surefoot.tune.step import Batch, Output, Step
@@ -64,7 +65,7 @@ class Nested(Objective):
         self.base: Objective = build("objective", inner)
         if "pairs" not in self.base.needs:
             raise RecipeError(
-                f"{type(self.base).__name__} does not compare the features of pairs, which is all that a narrower vector has: choose another `inner`, such as `infonce`"
+                f"`{name_of(self.base)}` does not compare the features of pairs, which is all that a narrower vector has: choose another `inner`, such as `infonce`"
             )
         self.dims = None if dims is None else sorted({check_count("dims", each) for each in dims}, reverse=True)
         self.needs = self.base.needs

@@ -68,6 +68,7 @@ class ISTAR(Objective):
         super().__init__()
         self.isotropy = one_of("isotropy", isotropy, ["lower", "raise"])
         self.zeta = fraction("zeta", zeta)
+        self._seen: tuple[Step, Tensor, Tensor] | None = None
 
     def setup(self, context: Context) -> None:
         model = context.model
@@ -82,23 +83,33 @@ class ISTAR(Objective):
 
     @torch.no_grad()
     def update(self, step: Step) -> None:
-        states = token_states(step)
+        states, covariance = self._look(step)
         if self.examples >= self.examples_:
             self.covariance.copy_(self.scatter / (self.count - 1))
             for buffer in (self.count, self.mean, self.scatter, self.examples):
                 buffer.zero_()
-        new = states.double().mean(0)
-        total, apart, centred = self.count + len(states), new - self.mean, states - new.float()
-        self.scatter += centred.T @ centred + torch.outer(apart, apart) * self.count * len(states) / total
-        self.mean += apart * len(states) / total
+        count, new, covariance = len(states), states.double().mean(0), covariance.detach()
+        total, apart = self.count + count, new - self.mean
+        self.scatter += covariance * (count - 1) + torch.outer(apart, apart) * self.count * count / total
+        self.mean += apart * count / total
         self.count.copy_(total)
         self.examples += len(step.batch)
 
     def forward(self, step: Step) -> Tensor:
         known = self.covariance if self.covariance.any() else self.scatter / (self.count - 1).clamp_min(1)
-        covariance = torch.lerp(token_states(step).T.cov(), known.float(), self.zeta)
+        covariance = torch.lerp(self._look(step)[1], known.float(), self.zeta)
+        self._seen = None  # the graph that it holds is no longer needed
         score = isoscore(covariance)
         return 1 - score if self.isotropy == "raise" else score - 1
+
+    def _look(self, step: Step) -> tuple[Tensor, Tensor]:
+        """The step's token states and their covariance, with gradient: the larger part of the work, so `update` and
+        `forward` share it."""
+        if self._seen is None or self._seen[0] is not step:
+            with torch.enable_grad():
+                states = token_states(step)
+                self._seen = (step, states, states.T.cov())
+        return self._seen[1:]
 
     @classmethod
     def space(cls, context: Context | None = None) -> dict[str, Space]:

@@ -100,19 +100,21 @@ class GAM(Wrapper):
 
 
 def _taken(moved: list[Tensor]) -> list[Tensor]:
-    """The gradients, kept from the next pass, which clears them."""
-    return [gradient.detach().clone() for gradient in gradients(moved)]
+    """The gradients themselves, taken from the parameters, so that the next pass makes others and none need be copied."""
+    found = gradients(moved)
+    for parameter in moved:
+        parameter.grad = None
+    return found
 
 
 @torch.no_grad()
 def _move(moved: list[Tensor], start: list[Tensor], steps: list[tuple[float, list[Tensor]]]) -> None:
     """To start + sum of radius * direction / ||direction||."""
-    lengths = [norm(direction) if direction else torch.ones(()) for _, direction in steps]
+    # As plain numbers: each weight is then read and written once a direction, and nothing is made in between.
+    lengths = [float(norm(direction)) if direction else 1.0 for _, direction in steps]
     for i, (parameter, origin) in enumerate(zip(moved, start, strict=True)):
-        target = origin
-        for (radius, direction), length in zip(steps, lengths, strict=True):
-            target = target + direction[i] * (radius / (length + TINY)).to(origin.device)
-        parameter.copy_(target)
+        for place, ((radius, direction), length) in enumerate(zip(steps, lengths, strict=True)):
+            torch.add(parameter if place else origin, direction[i], alpha=radius / (length + TINY), out=parameter)
 
 
 def _dot(a: list[Tensor], b: list[Tensor]) -> Tensor:
