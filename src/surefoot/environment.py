@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -35,6 +36,7 @@ def environment() -> dict[str, Any]:
     }
 
 
+@cache
 def processor() -> str:
     """The processor's name, where the system tells."""
     try:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,15 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from surefoot.errors import ModelError
+from surefoot.embed.products import Linear
 from surefoot.models.model import Model
 from surefoot.models.processor import EncodedText
-
-# oneDNN, and torch's own cache in front of it, keep a thousand kernels each, one for each shape that they have met, half a
-# megabyte each: texts of many lengths fill that with what is not met again. Read when the first kernel is made; who has
-# set them knows better.
-for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-    os.environ.setdefault(_cache, "64")
 
 #: Architectures whose layers are BERT's to the last detail. What differs is where positions begin.
 _KINDS = ("bert", "roberta", "xlm-roberta", "camembert")
@@ -35,75 +27,15 @@ _BLOCK = 1024
 _ROWS = 128
 
 
-class _Linear:
-    """x W^T + b, with y added where one is given.
-
-    bfloat16: the weights are stored once in the order that the products want, where torch can do that; in float32 that
-    gains nothing. int8: weights with a scale for each row of W, x with a scale and a zero for each batch; x and what comes
-    out are float32.
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor, dtype: str) -> None:
-        kind = torch.bfloat16 if dtype == "bfloat16" else torch.float32
-        self.weight, self.bias = weight.detach().to(kind), bias.detach().to(kind)
-        #: Whether b is in y already: then y itself is what the product is added to.
-        self.carried = False
-        self.ordered: Tensor | None = None
-        self.rounded: Any = None
-        if dtype == "int8":
-            self.rounded = _rounded(self.weight, self.bias)
-        elif dtype == "bfloat16" and _has_ordered():
-            self.ordered = torch.ops.mkldnn._reorder_linear_weight(self.weight)
-
-    def __call__(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        found: Tensor
-        if self.ordered is not None:
-            if y is None:
-                found = torch.ops.mkldnn._linear_pointwise(x, self.ordered, self.bias, "none", [], "")
-            else:
-                found = torch.ops.mkldnn._linear_pointwise.binary(x, y, self.ordered, self.bias, "add")
-            return found
-        if self.rounded is not None:
-            found = torch.ops.quantized.linear_dynamic(x, self.rounded)
-        else:
-            if y is not None and self.carried:
-                return y.addmm_(x, self.weight.t())
-            found = F.linear(x, self.weight, self.bias)
-        return found if y is None else found.add_(y)
-
-    def shift(self, constant: Tensor) -> None:
-        """Make x + constant give what x gave."""
-        self.bias = self.bias - self.weight @ constant
-
-
-def _has_ordered() -> bool:
-    """Whether this torch has the products that its own compiler emits for processors."""
-    return bool(torch._C._has_mkldnn) and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
-
-
-def _rounded(weight: Tensor, bias: Tensor) -> Any:
-    """W as int8, W ~ s q with q in [-127, 127] and a scale for each row, packed for torch's products."""
-    scales = weight.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny).double() / 127
-    zeros = torch.zeros(len(weight), dtype=torch.long)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's own tensors of int8 are to move to another library
-            q = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
-        return torch.ops.quantized.linear_prepack(q, bias)
-    except (RuntimeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise ModelError(f"this torch has no int8 products ({reason}): use bfloat16, or --backend onnx") from error
-
-
 @dataclass(frozen=True)
 class _Layer:
     """Weights of a block. qkv: those of query, key and value under each other, the query's over sqrt(head width)."""
 
-    qkv: _Linear
-    out: _Linear
+    qkv: Linear
+    out: Linear
     out_norm: tuple[Tensor, Tensor]
-    up: _Linear
-    down: _Linear
+    up: Linear
+    down: Linear
     down_norm: tuple[Tensor, Tensor]
 
 
@@ -128,7 +60,7 @@ class Packed:
         self.places = embeddings.position_embeddings.weight[first:] + embeddings.token_type_embeddings.weight[0]
         self.norm = (embeddings.LayerNorm.weight, embeddings.LayerNorm.bias)
         self.layers = [_layer(each, self.heads, dtype) for each in backbone.encoder.layer]
-        if dtype == "float32":
+        if dtype == "float32" and self.layers[0].qkv.ordered is None:  # which adds a bias at no cost
             self.norm = _carry_biases(self.norm, self.layers)
 
     def features(self, encoded: EncodedText, index: np.ndarray) -> np.ndarray:
@@ -211,15 +143,15 @@ def _layer(block: Any, heads: int, dtype: str) -> _Layer:
     weight = torch.cat([own.query.weight * scale, own.key.weight, own.value.weight])
     bias = torch.cat([own.query.bias * scale, own.key.bias, own.value.bias])
 
-    def linear(module: Any) -> _Linear:
-        return _Linear(module.weight, module.bias, dtype)
+    def linear(module: Any) -> Linear:
+        return Linear(module.weight, module.bias, dtype)
 
     def norm(module: Any) -> tuple[Tensor, Tensor]:
         return module.weight.detach().to(kind), module.bias.detach().to(kind, copy=True)
 
     output = block.attention.output
     return _Layer(
-        qkv=_Linear(weight, bias, dtype),
+        qkv=Linear(weight, bias, dtype),
         out=linear(output.dense),
         out_norm=norm(output.LayerNorm),
         up=linear(block.intermediate.dense),
@@ -231,13 +163,13 @@ def _layer(block: Any, heads: int, dtype: str) -> _Layer:
 def _carry_biases(norm: tuple[Tensor, Tensor], layers: list[_Layer]) -> tuple[Tensor, Tensor]:
     """Add the bias of a product to the norm before it, whose output is what the product is added to, and take it back
     from the bias of the product in between: the same sums, in two passes over memory less. Gives the first norm anew."""
-    first = (norm[0].detach(), norm[1].detach() + layers[0].out.bias)
+    first = (norm[0].detach(), norm[1].detach() + layers[0].out.added)
     for number, layer in enumerate(layers):
-        layer.qkv.shift(layer.out.bias)
-        layer.up.shift(layer.down.bias)
-        layer.out_norm[1].add_(layer.down.bias)
+        layer.qkv.shift(layer.out.added)
+        layer.up.shift(layer.down.added)
+        layer.out_norm[1].add_(layer.down.added)
         if number + 1 < len(layers):
-            layer.down_norm[1].add_(layers[number + 1].out.bias)
+            layer.down_norm[1].add_(layers[number + 1].out.added)
         layer.out.carried = layer.down.carried = True
     return first
 

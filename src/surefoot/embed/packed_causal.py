@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from surefoot.embed.packed import groups_of, pool_mask
+from surefoot.embed.products import Linear
 from surefoot.models.model import Model
 from surefoot.models.processor import EncodedText
 
@@ -24,11 +25,11 @@ class _Layer:
     those of gate and up."""
 
     before: Tensor
-    qkv: tuple[Tensor, Tensor | None]
-    out: tuple[Tensor, Tensor | None]
+    qkv: Linear
+    out: Linear
     after: Tensor
-    wide: tuple[Tensor, Tensor | None]
-    down: tuple[Tensor, Tensor | None]
+    wide: Linear
+    down: Linear
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class PackedCausal:
     ) -> Tensor:
         size = hidden.shape[-1:]
         # Attention is in float32: its products are one in a hundred, and of bfloat16 every new shape of them is compiled.
-        qkv = F.linear(F.rms_norm(hidden, size, layer.before, self.eps).to(self.dtype), *layer.qkv).float()
+        qkv = layer.qkv(F.rms_norm(hidden, size, layer.before, self.eps).to(self.dtype)).float()
         mixed = []
         for group in groups:
             heads = qkv[group.place].view(group.count, group.length, -1, self.width)
@@ -140,9 +141,9 @@ class PackedCausal:
         if last:
             kept = [hidden[g.place].view(g.count, g.length, -1)[:, g.first : g.last].flatten(0, 1) for g in groups]
             hidden = torch.cat(kept)
-        hidden = hidden + F.linear(states, *layer.out)
-        gate, up = F.linear(F.rms_norm(hidden, size, layer.after, self.eps).to(self.dtype), *layer.wide).chunk(2, -1)
-        return hidden + F.linear(F.silu(gate).mul_(up), *layer.down)
+        hidden = hidden + layer.out(states)
+        gate, up = layer.wide(F.rms_norm(hidden, size, layer.after, self.eps).to(self.dtype)).chunk(2, -1)
+        return hidden + layer.down(F.silu(gate).mul_(up))
 
 
 def _turned(states: Tensor, turns: tuple[Tensor, Tensor], length: int) -> Tensor:
@@ -188,12 +189,12 @@ def _layer(block: Any, width: int, dtype: torch.dtype) -> _Layer:
     own, mlp = block.self_attn, block.mlp
     scale = width**-0.5
 
-    def joined(*parts: tuple[Any, float]) -> tuple[Tensor, Tensor | None]:
-        weight = torch.cat([each.weight.detach() * factor for each, factor in parts]).to(dtype)
+    def joined(*parts: tuple[Any, float]) -> Linear:
+        weight, kind = torch.cat([each.weight.detach() * factor for each, factor in parts]), str(dtype)[len("torch.") :]
         if all(each.bias is None for each, _ in parts):
-            return weight, None
+            return Linear(weight, None, kind)
         biases = [torch.zeros(len(each.weight)) if each.bias is None else each.bias * factor for each, factor in parts]
-        return weight, torch.cat(biases).detach().to(dtype)
+        return Linear(weight, torch.cat(biases).detach(), kind)
 
     return _Layer(
         before=block.input_layernorm.weight.detach(),
