@@ -8,7 +8,8 @@ MiniLM on movie sentences, batches of 32, one thread, each method in a process o
 other processes do not count towards; each step is compared with plain training's step on the same batch, and the median
 over steps is reported. Passes are counted as they happen, at the only place where a training runs its model: one with a
 gradient counts 1, one without a third, each by the tokens that it reads beside the batch's; an optimizer's own backward
-passes count two thirds. `over` is time beyond that
+passes count two thirds; a pass whose gradient is differentiated again counts 2 (six products for each weight and not
+three: to the inputs and back through both of those that it then has). `over` is time beyond that
 count; 15% at most is asked. Results are written to benchmarks/results/objectives.json as they come; a method that is
 there already is not run again unless it is named.
 """
@@ -101,19 +102,27 @@ def run(fields: dict[str, Any], model: Model, train: Examples, floor: int) -> di
 @contextmanager
 def counting() -> Iterator[Callable[[], float]]:
     """Passes made within, by the tokens that they read beside the batch's."""
-    made, again = [0.0], Step.again
+    made, latest, again, gradient = [0.0], [0.0], Step.again, torch.autograd.grad
+
+    def differentiated(*given: Any, **options: Any) -> Any:
+        if options.get("create_graph"):  # block by block, perhaps: once for each pass
+            made[0], latest[0] = made[0] + latest[0], 0.0
+        return gradient(*given, **options)
 
     def counted(step: Step, **options: Any) -> Any:
         read = options.get("inputs") or step.batch.inputs
         size = read["input_ids"].numel() / step.batch.inputs["input_ids"].numel()
-        made[0] += size * (1.0 if torch.is_grad_enabled() else 1 / 3)
+        latest[0] = size * (1.0 if torch.is_grad_enabled() else 1 / 3)
+        made[0] += latest[0]
         return again(step, **options)
 
     Step.again = counted  # type: ignore[method-assign]
+    torch.autograd.grad = differentiated
     try:
         yield lambda: made[0]
     finally:
         Step.again = again  # type: ignore[method-assign]
+        torch.autograd.grad = gradient
 
 
 def memory(field: str) -> int:

@@ -76,10 +76,15 @@ class DEELBo(Objective):
         for pretrained in (True, False):
             names = [name for name in self.weights_ if (name in self.start_) is pretrained]
             if names:
-                moves = [(self.weights_[name] - self.start_.get(name, 0.0)).square().sum() for name in names]
+                moves = [self._moved(name) for name in names]
                 count = sum(self.weights_[name].numel() for name in names)
                 blocks.append(best_divergence(torch.stack(moves).sum(), sigma, count))
         return torch.stack(blocks).sum()
+
+    def _moved(self, name: str) -> Tensor:
+        """||w - w0||^2, in one pass over the two."""
+        weight, start = self.weights_[name], self.start_.get(name)
+        return weight.square().sum() if start is None else F.mse_loss(weight, start, reduction="sum")
 
     @staticmethod
     def _noise(like: Tensor, step: Step) -> Tensor:

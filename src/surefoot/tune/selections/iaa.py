@@ -43,11 +43,13 @@ class Link(Addition):
     def forward(self, hidden: Tensor) -> Tensor:
         """The chain's state after this layer, whose output is `hidden` (B, T, d)."""
         new: Tensor = self.across(hidden)
-        if self.along is None:
+        previous: Link | None = self.__dict__["previous"]
+        before = None
+        if previous is not None:
+            before, previous._state = previous._state, None
+        # A copy of a block that is run by itself, as in the decoder of SimLM, begins a chain of its own.
+        if before is None or self.along is None:
             return new.relu()
-        previous: Link = self.__dict__["previous"]
-        before, previous._state = previous._state, None
-        assert before is not None
         along: Tensor = self.along(before)
         return before + (new + along).relu()
 
