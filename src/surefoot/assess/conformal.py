@@ -30,6 +30,8 @@ class Conformal:
     needs_inputs: ClassVar[bool] = False
     #: Whether sets are made one after the other, each knowing the labels of those before it: then `predict` wants labels.
     needs_labels: ClassVar[bool] = False
+    #: Whether one threshold is learned from all calibration examples alike, so that `coverage_range` is its law.
+    one_threshold: ClassVar[bool] = True
     classes_: int | None = None
 
     def __init__(self, *, coverage: float = 0.9, seed: int = 0) -> None:

@@ -99,7 +99,8 @@ def conformal(
         print_json(facts)
         return
     show(_table(rows, found, method, coverage))
-    notes([*_few(len(known), coverage), f"sets of {sum(map(len, found.values())):,} examples are in {place}"])
+    few = _few(len(known), coverage) if made.one_threshold else []
+    notes([*few, f"sets of {sum(map(len, found.values())):,} examples are in {place}"])
 
 
 def _few(examples: int, coverage: float) -> list[str]:

@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Callable, Container, Iterator
 from copy import deepcopy
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -31,6 +30,7 @@ from surefoot.tune.build import build, build_optimizer
 from surefoot.tune.checkpoint import Checkpoint
 from surefoot.tune.frozen import freeze
 from surefoot.tune.head import start_head
+from surefoot.tune.history import History
 from surefoot.tune.layerwise import parameter_groups, scale_groups
 from surefoot.tune.loss import Loss
 from surefoot.tune.objective import Context
@@ -42,22 +42,6 @@ from surefoot.tune.seeds import EPOCH, SELECTION, STEP, seed_of
 from surefoot.tune.selection import Selection
 from surefoot.tune.selections import head_names
 from surefoot.tune.step import Batch, Output, Step
-
-
-@dataclass
-class History:
-    """What happened in training: the loss of each step, how fast it went, and what the user should know."""
-
-    steps: int = 0
-    resumed_at: int = 0
-    seconds: float = 0.0
-    examples: int = 0
-    losses: list[float] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def examples_per_second(self) -> float:
-        return self.examples / self.seconds if self.seconds else 0.0
 
 
 class Fit:

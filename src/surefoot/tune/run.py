@@ -21,7 +21,7 @@ from surefoot.models.predict import Prediction
 from surefoot.models.save import check_saveable, save
 from surefoot.progress import Progress
 from surefoot.tune.checkpoint import Checkpoint
-from surefoot.tune.fit import Fit, History
+from surefoot.tune.fit import Fit
 from surefoot.tune.folder import (
     CHECKPOINT,
     MARK,
@@ -33,6 +33,7 @@ from surefoot.tune.folder import (
     read_mark,
     refuse_foreign,
 )
+from surefoot.tune.history import History
 from surefoot.tune.identity import identity
 from surefoot.tune.recipe import Recipe
 

@@ -30,6 +30,7 @@ class Adaptive(Conformal):
     """
 
     needs_labels = True
+    one_threshold = False
 
     def __init__(self, *, coverage: float = 0.9, step: float = 0.005, seed: int = 0) -> None:
         super().__init__(coverage=coverage, seed=seed)

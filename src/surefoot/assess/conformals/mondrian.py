@@ -24,6 +24,8 @@ class Mondrian(Conformal):
     serve. Reference: Vovk 2012.
     """
 
+    one_threshold = False
+
     def learn(self, probabilities: np.ndarray, labels: np.ndarray, inputs: np.ndarray) -> None:
         own = 1 - probabilities[np.arange(len(labels)), labels]
         classes = range(probabilities.shape[1])

@@ -28,6 +28,7 @@ class Weighted(Conformal):
     """
 
     needs_inputs = True
+    one_threshold = False
 
     def learn(self, probabilities: np.ndarray, labels: np.ndarray, inputs: np.ndarray) -> None:
         scores = 1 - probabilities[np.arange(len(labels)), labels]

@@ -15,6 +15,7 @@ from surefoot.tune.objective import Space, positive
 from surefoot.tune.selections import check_plain, head_names, train_only, whole
 from surefoot.tune.selections.injected import Targeted
 from surefoot.tune.selections.reparametrized import Reparametrization, fold, reparametrize
+from surefoot.tune.selections.rounding import rows
 
 if TYPE_CHECKING:
     from surefoot.assess.analyses.compression_bound import Bound
@@ -105,10 +106,10 @@ class SubLoRA(Targeted):
 
     theta = theta_0 + P w,  w (d,) 0 at the start;  h = W x + (alpha / r) B A x,  A (r, in), B (out, r) and the head in theta
 
-    P (size of theta, d) has orthogonal columns of one length, a Kronecker product of two random matrices; it and A's start are
-    drawn before any data is seen, B and the head start at zero, whatever head the recipe names. P w changes theta's numbers as
-    much as w's change (P^T P = (size / d) I), so that rates for LoRA are of the right order, if low. After the last step w is rounded
-    to `levels` values (k-means, of 16 bits each), which arithmetic coding writes in K bits. Then with probability 1 - delta,
+    P (size of theta, d) is a Kronecker product of two random matrices with orthonormal columns, cut to theta's size; it and
+    A's start are drawn before any data is seen, B and the head start at zero, whatever head the recipe names. P w changes
+    theta's numbers about as much as w's change (P^T P = (size / d) I but for the cut). After the last step w is rounded to
+    `levels` values (k-means, of 16 bits each), which arithmetic coding writes in M bits; K = M + 2 log2 M + 7. Then with probability 1 - delta,
     for examples drawn as the m training examples were, of which the share `e` is answered wrongly,
 
         error <= e + sqrt((K ln 2 + ln(1 / delta)) / 2m)
@@ -116,8 +117,8 @@ class SubLoRA(Targeted):
     which training ends by saying; `certificate_` holds it (see the analysis `compression_bound`). It speaks of data like
     the training data, not of shifted data, and of examples that are drawn independently.
 
-    d: 1,000, at most as many as there are numbers to make; the authors' 50,000 serve nine million documents, and K must stay below 2m. r: 4, alpha: 32, levels: 11, the
-    authors'; their dropout of x is not here, nor do they stop at k-means: they train the levels. target_modules, layers:
+    d: 1,000, at most as many as there are numbers to make; the authors' 50,000 serve nine million documents, and K must stay
+    below 2m. r: 4, alpha: 32, levels: 11, the authors'; their dropout of x is not here, nor do they stop at k-means: they train the levels. target_modules, layers:
     as in `lora`, but by default the queries and values, or all where none go by that name. Raises RecipeError for unknown
     targets and for a model without enough layers. Reference: Lotfi et al. 2024;
     Sanaelotfi/sublora-bounds-for-llms.
@@ -158,7 +159,7 @@ class SubLoRA(Targeted):
         check_plain(model, self.called)
         matrices = {f"{name}.weight": model.get_submodule(name) for name in self.targets(model)}
         heads = {name: model.get_parameter(name) for name in head_names(model)}
-        sides = {name: self._sides(module) for name, module in matrices.items()}
+        sides = {name: rows(module).shape for name, module in matrices.items()}  # (out, in)
         size = sum(self.r * sum(each) for each in sides.values()) + sum(each.numel() for each in heads.values())
         subspace, begin = Subspace(min(self.d, size), size).to(model.device), 0
         parts: dict[str, Derived] = {}
@@ -182,11 +183,6 @@ class SubLoRA(Targeted):
             begin = parts[name].end
         reparametrize(model, parts)
         train_only(model, [name for name, each in model.named_parameters() if each is subspace.w])
-
-    def _sides(self, module: nn.Module) -> tuple[int, int]:
-        """(out, in) of a linear layer; GPT-2's Conv1D has them the other way round."""
-        high, wide = module.get_parameter("weight").shape
-        return (high, wide) if isinstance(module, nn.Linear) else (wide, high)
 
     def after_step(self, model: Model, *, step: int, steps: int) -> None:
         if step == steps:
