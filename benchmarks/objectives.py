@@ -3,15 +3,18 @@
     python benchmarks/objectives.py                       # every objective, reducer and optimizer: about half an hour
     python benchmarks/objectives.py --only smart sam      # some, by name
     python benchmarks/objectives.py --kinds selection     # what trains, through what
+    python benchmarks/objectives.py --products            # only count the products of those that lack the count
 
 MiniLM on movie sentences, batches of 32, one thread, each method in a process of its own. Time is computing time, which
 other processes do not count towards; each step is compared with plain training's step on the same batch, and the median
 over steps is reported. Passes are counted as they happen, at the only place where a training runs its model: one with a
-gradient counts 1, one without a third, each by the tokens that it reads beside the batch's; an optimizer's own backward
-passes count two thirds; a pass whose gradient is differentiated again counts 2 (six products for each weight and not
-three: to the inputs and back through both of those that it then has). `over` is time beyond that
-count; 15% at most is asked. Results are written to benchmarks/results/objectives.json as they come; a method that is
-there already is not run again unless it is named.
+gradient counts 1, one without a third, each by the tokens that it reads beside the batch's; a pass whose gradient is
+differentiated again counts 2 (six products for each weight and not three: to the inputs and back through both of those
+that it then has). `over` is time beyond that count; 15% at most is asked. `products` are the multiplications of matrices
+that a step makes beside plain training's, as torch counts them: they show what a count of passes leaves out (ELECTRA's
+generator) and what a method spares (the gradients of frozen weights); what is left beyond them is elementwise, drawn, or
+a library's own loop. Results are written to benchmarks/results/objectives.json as they come; a method that is there
+already is not run again unless it is named.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
 
 from surefoot import Recipe, load, load_task
 from surefoot.data.examples import Examples
@@ -48,6 +52,8 @@ RESULTS = Path(__file__).parent / "results" / "objectives.json"
 KINDS = ("objective", "reducer", "optimizer", "selection")
 #: Steps that are timed, after two that warm up; and the most that is asked beyond the count of passes.
 STEPS, WARM, ASKED = 12, 2, 0.15
+#: Steps whose products are counted, after one that may set things up.
+COUNTED = 2
 PLAIN: dict[str, Any] = {"objectives": {"cross_entropy": 1.0}, "optimizer": "adamw", "head": "probe", "max_length": 64}
 
 
@@ -62,11 +68,8 @@ def fields_of(kind: str, name: str) -> dict[str, Any]:
 
 
 def measure(kind: str, name: str) -> dict[str, Any]:
-    """Ratios of a step's time and of the training's peak memory, and the count of passes."""
-    torch.set_num_threads(1)
-    model, whole = load("minilm"), load_task("reviews").train
-    train = whole.take(np.arange(32 * (STEPS + WARM)))
-    train = replace(train, group=np.array(["even", "odd"])[np.arange(len(train)) % 2])
+    """Ratios of a step's time and of the training's peak memory, and the counts of passes and products."""
+    model, train = given()
     floor = memory("VmRSS")
     plain = [run(PLAIN, model, train, floor)]
     with counting() as count:
@@ -74,7 +77,7 @@ def measure(kind: str, name: str) -> dict[str, Any]:
     plain.append(run(PLAIN, model, train, floor))
     steps = np.mean([each["seconds"] for each in plain], axis=0)
     ratios = np.asarray(own["seconds"]) / steps
-    passes = count() / (STEPS + WARM) + 2 / 3 * own["backwards"]
+    passes = count() / (STEPS + WARM)
     return {
         "time": float(np.median(ratios)),
         "from": float(ratios.min()),
@@ -83,7 +86,31 @@ def measure(kind: str, name: str) -> dict[str, Any]:
         "over": float(np.median(ratios)) / passes - 1,
         "memory": own["peak"] / max(each["peak"] for each in plain) if floor else None,
         "seconds": float(np.median(own["seconds"])),
+        "products": products(kind, name, model, train),
     }
+
+
+def given() -> tuple[Model, Examples]:
+    """What is trained, and on what."""
+    torch.set_num_threads(1)
+    model, whole = load("minilm"), load_task("reviews").train
+    train = whole.take(np.arange(32 * (STEPS + WARM)))
+    return model, replace(train, group=np.array(["even", "odd"])[np.arange(len(train)) % 2])
+
+
+def products(kind: str, name: str, model: Model, train: Examples) -> float:
+    """Multiply-adds in matrix products of a step, beside those of plain training on the same batches."""
+    few = train.take(np.arange(32 * (COUNTED + 1)))
+    return float(np.mean(multiplied(fields_of(kind, name), model, few) / multiplied(PLAIN, model, few)))
+
+
+def multiplied(fields: dict[str, Any], model: Model, train: Examples) -> np.ndarray:
+    """Of each step but the first, as torch counts."""
+    fit = Fit(Recipe(**fields, epochs=1, batch_size=32, cache=False), model, train)
+    marks: list[int] = []
+    with FlopCounterMode(display=False) as counter:
+        fit.run(looks=range(1, COUNTED + 2), look=lambda step: marks.append(counter.get_total_flops()))
+    return np.diff(marks)
 
 
 def run(fields: dict[str, Any], model: Model, train: Examples, floor: int) -> dict[str, Any]:
@@ -95,7 +122,6 @@ def run(fields: dict[str, Any], model: Model, train: Examples, floor: int) -> di
     return {
         "seconds": np.diff(marks)[WARM:],
         "peak": memory("VmHWM") - floor,
-        "backwards": fit.optimizer.backwards,
     }
 
 
@@ -146,19 +172,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", metavar="NAME", default=[])
     parser.add_argument("--kinds", nargs="*", choices=KINDS, default=KINDS[:3])
+    parser.add_argument("--products", action="store_true", help="count products, and time nothing again")
     parser.add_argument("--measure", metavar="KIND/NAME", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
-        print(json.dumps(attempt(*args.measure.split("/"))))
+        kind, name = args.measure.split("/")
+        print(json.dumps({"products": products(kind, name, *given())} if args.products else attempt(kind, name)))
         return
     known: dict[str, Any] = json.loads(RESULTS.read_text())["methods"] if RESULTS.exists() else {}
     chosen = [
         f"{m.kind}/{m.name}" for m in methods() if m.kind in args.kinds and (not args.only or m.name in args.only)
     ]
-    todo = [key for key in chosen if args.only or key not in known]
+    if args.products:
+        todo = [key for key in chosen if "time" in known.get(key, {}) and (args.only or "products" not in known[key])]
+    else:
+        todo = [key for key in chosen if args.only or key not in known]
+    command = [sys.executable, __file__, *(["--products"] if args.products else []), "--measure"]
     for key in track(todo, "methods", console=Console(stderr=True)):
-        told = subprocess.run([sys.executable, __file__, "--measure", key], capture_output=True, text=True, check=True)
-        known[key] = json.loads(told.stdout.splitlines()[-1])
+        told = subprocess.run([*command, key], capture_output=True, text=True, check=True)
+        found = json.loads(told.stdout.splitlines()[-1])
+        known[key] = known[key] | found if args.products else found
         write_json(RESULTS, {"methods": dict(sorted(known.items())), "environment": environment()})
     Console().print(table({key: known[key] for key in chosen}))
 
@@ -173,7 +206,7 @@ def attempt(kind: str, name: str) -> dict[str, Any]:
 
 def table(found: dict[str, dict[str, Any]]) -> Table:
     shown = Table(title="a step beside cross-entropy with AdamW")
-    for column in ("method", "time", "passes", "over", "memory"):
+    for column in ("method", "time", "passes", "over", "products", "memory"):
         shown.add_column(column, justify="left" if column == "method" else "right")
     for key, each in found.items():
         if "reason" in each:
@@ -181,7 +214,8 @@ def table(found: dict[str, dict[str, Any]]) -> Table:
             continue
         mark = " !" if each["over"] > ASKED else ""
         peak = f"{each['memory']:.2f}" if each["memory"] else "-"
-        shown.add_row(key, f"{each['time']:.2f}", f"{each['passes']:.2f}", f"{each['over']:+.0%}{mark}", peak)
+        count = f"{each['products']:.2f}" if "products" in each else "-"
+        shown.add_row(key, f"{each['time']:.2f}", f"{each['passes']:.2f}", f"{each['over']:+.0%}{mark}", count, peak)
     measured = [each["over"] for each in found.values() if "over" in each]
     if measured:
         within = sum(over <= ASKED for over in measured)

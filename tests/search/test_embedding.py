@@ -175,11 +175,12 @@ def test_what_cannot_work_is_said_before_anything_is_trained(bert_folder, change
 def test_smart_and_sam_are_drawn_with_the_rest(bert_folder):
     """A bank of any kind: an adversarial objective compares features there, sharpness is an optimizer's, and a loss of
     sentence-transformers is an objective like any other."""
-    first = ({"use.smart": True, "use.sentence_transformers": True, "optimizer": "sam"},)
+    added = [{"other.objective": True, "objective": name} for name in ("smart", "sentence_transformers")]
+    first = (added[0] | {"other.optimizer": True, "optimizer": "sam"}, added[1])
     bank = ("infonce", "l2_start", "smart", "sentence_transformers", "sam")
-    found = search(str(bert_folder), bank=bank, warm_start=first, trials=5)
-    drawn = found.leaderboard()[4]
-    assert drawn["state"] == "complete"
-    assert drawn["recipe"]["objectives"]["smart"]["compares"] == "features"
-    assert "sentence_transformers" in drawn["recipe"]["objectives"]
-    assert drawn["recipe"]["optimizer"]["name"] == "sam"
+    found = search(str(bert_folder), bank=bank, warm_start=first, trials=6)
+    smooth, library = found.leaderboard()[4:]
+    assert smooth["state"] == library["state"] == "complete"
+    assert smooth["recipe"]["objectives"]["smart"]["compares"] == "features"
+    assert smooth["recipe"]["optimizer"]["name"] == "sam"
+    assert "sentence_transformers" in library["recipe"]["objectives"]

@@ -22,6 +22,8 @@ from surefoot.search.warm import best_draws, fitting
 from surefoot.tune.fit import Fit
 from surefoot.tune.recipe import Recipe
 
+#: Of the bank below, the objectives of which a draw takes one or none.
+SWITCHED = {"smart", "elr", "focal", "ps_kd", "i_star", "kl_reference"}
 STARTS = {name: Recipe.named(name) for name in ("zero_head", "lp_ft", "flyp")}
 
 
@@ -46,16 +48,32 @@ def test_every_draw_of_the_wide_bank_is_a_recipe_and_has_what_was_drawn() -> Non
         params = trial.params
         optimizer, selection = recipe.optimizer["name"], recipe.selection["name"]
         used |= {optimizer, selection, recipe.reducer["name"], *recipe.objectives}
-        assert optimizer == params["optimizer"]
+        assert optimizer == params.get("optimizer", "adamw")
+        assert ("optimizer" in params) == params["other.optimizer"]
         assert ("sam.rho" in params) == (optimizer == "sam")
         assert ("lora.r" in params) == (selection == "lora")
         assert ("layers" in params) == (selection == "top_layers")
-        assert ("weight.smart" in params) == params.get("use.smart", False)
-        assert ("smart" in recipe.objectives) == params.get("use.smart", False)
+        assert ("weight.smart" in params) == ("smart" in recipe.objectives) == (params.get("objective") == "smart")
+        assert SWITCHED & set(recipe.objectives) <= {params.get("objective")}
         assert "kl_reference" not in recipe.objectives or start == "lp_ft", "only a probe has answers to compare with"
         if start == "flyp":
             assert all(name == "flyp" or get("objective", name).make.acts_on == "weights" for name in recipe.objectives)
     assert {*WIDE, "adamw", "top_layers", "group_dro", "mean"} <= used
+
+
+def test_half_of_the_draws_keep_what_is_usual_and_rates_suit_what_trains() -> None:
+    found = drawn(Bank.of(["wide", "adamw", "top_layers"]), 200, layers=(2, 4))
+    for kind in ("objective", "optimizer", "selection"):
+        usual = [trial for trial, start, _ in found if start != "flyp" and not trial.params[f"other.{kind}"]]
+        count = sum(start != "flyp" for _, start, _ in found)
+        assert abs(len(usual) - count / 2) < 4 * (count / 4) ** 0.5, kind
+    assert all(trial.params.get("optimizer") != "adamw" for trial, *_ in found), "the usual is not drawn twice"
+    for trial, _, recipe in found:
+        optimizer = recipe.optimizer.get("inner", recipe.optimizer)
+        if optimizer["name"] == "adamw":
+            times = 10 if recipe.selection["name"] == "lora" else 1
+            assert optimizer["lr"] == pytest.approx(times * trial.params["lr"])
+        assert ("weight_decay" in trial.params) == (recipe.optimizer["name"] != "lion"), "Lion draws its own"
 
 
 def test_autofts_bank_is_drawn_as_before() -> None:

@@ -15,7 +15,7 @@ from surefoot import Recipe
 from surefoot.errors import RecipeError
 from surefoot.models.model import Model
 from surefoot.tune.build import build, build_optimizer
-from surefoot.tune.optimizers.gradient_dropout import GradientDropout, chance
+from surefoot.tune.optimizers.gradient_dropout import GradientDropout, stays
 from surefoot.tune.optimizers.sgd import SGD
 from surefoot.tune.selections import head_names, linear_layers, train_only
 from surefoot.tune.selections.dsee import DSEE, Embedded, prune, sparse_support
@@ -220,7 +220,9 @@ def test_the_chance_to_stay_is_the_papers_equation():
     """Float64, case by case: 1 where the signs agree, |g| / (|g| + |k|) where they do not."""
     g, k = (torch.randn(500, dtype=torch.float64, generator=torch.Generator().manual_seed(s)) for s in (0, 1))
     expected = torch.where(g * k >= 0, torch.ones_like(g), g.abs() / (g.abs() + k.abs()))
-    torch.testing.assert_close(chance(g, k), expected)
+    drawn = torch.rand(500, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(stays(g, k, drawn.clone()), drawn < expected)
+    assert stays(g, torch.zeros_like(g), drawn.clone()).all()
 
 
 class Drawn:
@@ -253,7 +255,9 @@ def test_gradient_dropout_drops_as_often_as_it_says():
     ours = torch.log_softmax(model(closure.step.batch).logits, dim=1)
     start = tiny_model()(closure.step.batch).logits.softmax(1).detach()
     towards = torch.autograd.grad(-(start * ours).sum(1).mean(), parameters)
-    expected = chance(gradient, torch.cat([each.flatten() for each in towards])).double()
+    g, k = gradient.double(), torch.cat([each.flatten() for each in towards]).double()
+    expected = (1 + g.sign() * (g + k) / (g.abs() + k.abs()).clamp_min(1e-300)) / 2
+    expected[g == 0] = 1  # dropped or not, it is 0
     kept = []
     for seed in range(300):
         optimizer.around(Drawn(model, seed), True)

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from surefoot.cli.show import Rate, errors
 from surefoot.search.answer import leaderboard
+from surefoot.search.bank import KINDS
 
 if TYPE_CHECKING:
     from surefoot.search.clock import Clock
@@ -128,18 +129,13 @@ class Board:
         return Group(table, Text(state), self._bar.get_renderable())
 
 
-#: What a draw takes of each kind unless the bank has others.
-USUAL = {"optimizer": "adamw", "selection": "top_layers", "reducer": "mean"}
-
-
 def what(entry: Entry) -> str:
     """A baseline's name, or the start that a trial was drawn from with the unusual among what was drawn."""
     name = str(entry.attrs.get("name", ""))
     if name and not name.startswith("trial-"):
         return name
     start = str(entry.attrs.get("start") or entry.params.get("start") or "drawn")
-    drawn = (entry.params.get(kind, usual) for kind, usual in USUAL.items())
-    return " + ".join([start, *(str(each) for each in drawn if each not in USUAL.values())])
+    return " + ".join([start, *(str(entry.params[kind]) for kind in KINDS if kind in entry.params)])
 
 
 def layers_of(entry: Entry) -> int | None:

@@ -49,15 +49,13 @@ def called(name: object) -> str:
 
     >>> called("lp_ft"), called("weight.l2_zero"), called("hinge.margin")
     ('LP-FT', 'weight of l2 zero', 'hinge margin')
-    >>> called("use.smart"), called("lr.layer2")
-    ('smart or not', 'lr layer2')
+    >>> called("other.optimizer"), called("lr.layer2")
+    ('other optimizer', 'lr layer2')
     """
     text = str(name)
     if text in METHODS:
         return METHODS[text]
     first, dot, rest = text.partition(".")
-    if first == "use" and dot:
-        return f"{METHODS.get(rest, rest.replace('_', ' '))} or not"
     if first == "weight" and dot:
         return f"weight of {rest.replace('_', ' ')}"
     return f"{first} {rest}".replace("_", " ") if dot and rest else text

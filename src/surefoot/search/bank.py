@@ -34,7 +34,8 @@ KINDS = ("objective", "optimizer", "selection", "reducer")
 
 @dataclass(frozen=True)
 class Bank:
-    """Names by kind. Of objectives each is weighed; of the other kinds a draw takes one, or the usual one."""
+    """Names by kind. AutoFT's objectives are weighed all together; of the others, and of each other kind, a draw takes one
+    or what is usual (see `search/space.py`)."""
 
     objectives: tuple[str, ...] = ()
     optimizers: tuple[str, ...] = ()
@@ -67,7 +68,7 @@ class Bank:
 
     @property
     def switched(self) -> frozenset[str]:
-        """Objectives that a draw may leave out: those beyond AutoFT's and an embedding's. A weight near 0 would still cost their passes."""
+        """Objectives of which a draw takes one or none: those beyond AutoFT's and an embedding's. They cost passes of their own, whatever they weigh."""
         return frozenset(self.objectives) - frozenset(AUTOFT) - frozenset(EMBEDDING)
 
     @property

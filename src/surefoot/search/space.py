@@ -7,7 +7,7 @@ objective's weight where it was switched on. The sampler models each such group 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from surefoot.registry import get
@@ -42,6 +42,8 @@ def propose(
     The start's own first objective weighs 1, since only ratios of weights matter. Where that is FLYP, whose head is made
     of the labels' texts in the end, losses on the logits of another head have no place: of the bank it is joined by the
     terms on the weights alone. Options that a method's `space` names are drawn with it.
+    AutoFT's objectives are all weighed. Of what else the bank has (other objectives, optimizers, selections, reducers) a
+    draw takes one of a kind half of the time, and what is usual the other half.
     `layers`: fewest and most top layers to train; None leaves the start's selection.
     `per_layer`: learning rate, weight decay and norms of the weights get a factor for each layer, as AutoFT's layerwise
     variants have it; the last is for the lowest that `layers` allows and all below.
@@ -49,10 +51,11 @@ def propose(
     start = trial.suggest_categorical("start", list(starts)) if len(starts) > 1 else next(iter(starts))
     draw = _Draw(trial, starts[start], bank, layers[1] if per_layer and layers else 0)
     changes: dict[str, Any] = {"name": f"trial-{trial.number}", "objectives": draw.objectives()}
-    changes["optimizer"] = draw.optimizer()
-    changes |= draw.selection(layers)
+    selected = draw.choice("selection", bank.selections, usual="all" if layers is None else "top_layers")
+    changes["optimizer"] = draw.optimizer(get("selection", selected).make.rate_scale if selected else 1.0)
+    changes |= draw.selection(selected, layers)
     if bank.reducers and draw.first != "flyp":
-        changes["reducer"] = draw.one("reducer", "mean", bank.reducers)
+        changes["reducer"] = draw.reducer()
     if draw.depth:
         changes["layerwise"] = {key: draw.factors(key) for key in ("lr", "weight_decay")}
     return start, draw.recipe.changed(**changes)
@@ -66,15 +69,15 @@ class _Draw:
         self.first = next(iter(recipe.objectives))
 
     def objectives(self) -> dict[str, Any]:
+        able = [name for name in self.bank.objectives if self._joins(name)]
+        # Drawn from all of them, whatever the start: a sampler knows a name by one set of values.
+        others = [name for name in self.bank.objectives if name in self.bank.switched]
+        added = self.choice("objective", others) if any(name in able for name in others) else None
         found: dict[str, Any] = {self.first: self.recipe.objectives[self.first]}
-        for name in self.bank.objectives:
+        for name in able:
+            if name in self.bank.switched and name != added:
+                continue
             make = get("objective", name).make
-            if name == self.first or (self.first == "flyp" and make.acts_on != "weights"):
-                continue
-            if "reference" in make.needs and self.recipe.head in ("random", "zero"):
-                continue  # the start has no answers to compare with
-            if name in self.bank.switched and not self.trial.suggest_categorical(f"use.{name}", [False, True]):
-                continue
             found[name] = {"weight": self.number(f"weight.{name}", WEIGHT), **self.options(name, make.space())}
             if not get("objective", self.first).make.reads_labels:
                 found[name] |= without_labels(name)
@@ -85,37 +88,45 @@ class _Draw:
             found["flyp"]["write_head"] = False
         return found
 
-    def optimizer(self) -> dict[str, Any]:
-        """AdamW, one of the bank's around it, or one in its place, whose rates lie about its own default as AdamW's do."""
-        name = self.choice("optimizer", "adamw", self.bank.optimizers)
-        rate, decay = self.number("lr", RATE), self.number("weight_decay", DECAY)
-        adamw = {"name": "adamw", "lr": rate, "weight_decay": decay}
-        if name == "adamw":
-            return adamw
-        make = get("optimizer", name).make
-        options = self.options(name, make.space())
-        if issubclass(make, Wrapper):
-            return {"name": name, **options, "inner": adamw}
-        return {"name": name, "lr": rate * _default_rate(name) / _default_rate("adamw"), **options}
+    def _joins(self, name: str) -> bool:
+        """Whether the objective has a place beside the start's own."""
+        make = get("objective", name).make
+        if name == self.first or (self.first == "flyp" and make.acts_on != "weights"):
+            return False
+        # A head that says nothing yet has no answers to compare with.
+        return not ("reference" in make.needs and self.recipe.head in ("random", "zero"))
 
-    def selection(self, layers: tuple[int, int] | None) -> dict[str, Any]:
-        usual = "top_layers" if layers is not None else "all"
-        if not self.bank.selections and layers is None:
+    def optimizer(self, times: float) -> dict[str, Any]:
+        """AdamW, one of the bank's around it, or one in its place, whose rates lie about its own default as AdamW's do.
+
+        times: the learning rates that suit what trains, beside those of the weights themselves.
+        """
+        name = self.choice("optimizer", self.bank.optimizers, usual="adamw") or "adamw"
+        make, rate = get("optimizer", name).make, times * self.number("lr", RATE)
+        options = {} if name == "adamw" else self.options(name, make.space())
+        if name != "adamw" and not issubclass(make, Wrapper):
+            return {"name": name, "lr": rate * _default_rate(name) / _default_rate("adamw"), **options}
+        adamw = {"name": "adamw", "lr": rate, "weight_decay": self.number("weight_decay", DECAY)}
+        return adamw if name == "adamw" else {"name": name, **options, "inner": adamw}
+
+    def selection(self, name: str | None, layers: tuple[int, int] | None) -> dict[str, Any]:
+        if name is not None:
+            return {"selection": {"name": name, **self.options(name, get("selection", name).make.space())}}
+        if layers is None:
             return {}
-        name = self.choice("selection", usual, self.bank.selections)
-        if name == "top_layers" and layers is not None:
-            return {"selection": {"name": name, "k": self.trial.suggest_int("layers", *layers)}}
-        return {"selection": {"name": name, **self.options(name, get("selection", name).make.space())}}
+        return {"selection": {"name": "top_layers", "k": self.trial.suggest_int("layers", *layers)}}
 
-    def one(self, kind: str, usual: str, names: tuple[str, ...]) -> dict[str, Any]:
-        """A method of that kind with its options."""
-        name = self.choice(kind, usual, names)
-        space: dict[str, Space] = getattr(get(kind, name).make, "space", dict)()
+    def reducer(self) -> dict[str, Any]:
+        name = self.choice("reducer", self.bank.reducers, usual="mean") or "mean"
+        space: dict[str, Space] = getattr(get("reducer", name).make, "space", dict)()
         return {"name": name, **self.options(name, space)}
 
-    def choice(self, what: str, usual: str, names: tuple[str, ...]) -> str:
-        options = list(dict.fromkeys([usual, *names]))
-        return self.trial.suggest_categorical(what, options) if len(options) > 1 else usual
+    def choice(self, what: str, names: Sequence[str], *, usual: str = "") -> str | None:
+        """One of the names half of the time, or None for what is usual: a draw that changes everything is seldom good."""
+        others = [name for name in names if name != usual]
+        if not others or not self.trial.suggest_categorical(f"other.{what}", [False, True]):
+            return None
+        return str(self.trial.suggest_categorical(what, others))
 
     def options(self, name: str, space: Mapping[str, Space]) -> dict[str, float]:
         return {option: self.number(f"{name}.{option}", each) for option, each in space.items()}

@@ -134,6 +134,7 @@ class Fit:
             **annotate(self.loss.needs, self.model, train, self.encoded, max_length=recipe.max_length),
             steps=max(self.total, 1),
             epochs=recipe.epochs,
+            batch_size=recipe.batch_size,
             head_names=frozenset(head_names(self.model)),
         )
         self.pairs = context.pairs

@@ -66,7 +66,7 @@ class Context:
     training, by name. `trained`: the same parameters live. `label_inputs`: the tokenised class names. `answers`: the
     tokens that should follow each training text; `entities`: which of its own tokens are entities; `pairs`: the texts
     that belong to it; `texts`: the training texts themselves. `steps` and `epochs`: the length of the training in
-    optimizer steps and in passes over the data.
+    optimizer steps and in passes over the data; `batch_size`: examples of a step, at most.
     Where the data have no labels, `labels` are zeros and `classes` empty (see `Objective.reads_labels`).
     """
 
@@ -84,6 +84,7 @@ class Context:
     texts: Sequence[str] | None = None
     steps: int = 1
     epochs: float = 1.0
+    batch_size: int = 1
     head_names: frozenset[str] = field(default_factory=frozenset)
 
     @property

@@ -57,8 +57,6 @@ class Optimizer:
     passes: float = 1
     #: forward passes of the optimizer's own beside them, without the closure: about a third of a pass each.
     forwards: float = 0
-    #: passes backwards of its own, each about two thirds of a pass.
-    backwards: float = 0
     param_groups: list[dict[str, Any]]
 
     def setup(self, context: Context) -> None:

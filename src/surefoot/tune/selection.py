@@ -44,6 +44,8 @@ class Selection:
     keeps: ClassVar[bool] = False
     #: whether the model still answers as before right after `apply`, so that training starts from the pretrained model.
     starts_there: ClassVar[bool] = True
+    #: the learning rates that suit what it trains, beside those that suit the weights themselves: for a search's draws.
+    rate_scale: ClassVar[float] = 1.0
     #: whether `setup` takes a loss of the labels by the model's head, which an embedding has none of.
     reads_labels: ClassVar[bool] = False
     #: of what objectives may need (`objective.NEEDS`), what its model cannot give: refused when the two come together.

@@ -75,6 +75,19 @@ def displaced(parameters: Iterable[nn.Parameter]) -> Iterator[tuple[list[Tensor]
         restore(moved, before)
 
 
+@contextmanager
+def instead(parameters: Sequence[nn.Parameter], values: Sequence[Tensor]) -> Iterator[None]:
+    """For passes at other weights that are there already: storages change hands, and nothing is copied."""
+    own = [parameter.data for parameter in parameters]
+    for parameter, value in zip(parameters, values, strict=True):
+        parameter.data = value
+    try:
+        yield
+    finally:
+        for parameter, value in zip(parameters, own, strict=True):
+            parameter.data = value
+
+
 @torch.no_grad()
 def restore(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
     """Write the values into the parameters."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from surefoot.errors import RecipeError
 from surefoot.registry import Paper, register
-from surefoot.tune.objective import Space, positive
+from surefoot.tune.objective import Context, Space, positive
 from surefoot.tune.optimizer import Closure, Optimizer, Wrapper, repeat
 from surefoot.tune.optimizers import running_statistics_kept
 
@@ -54,6 +56,10 @@ class EGN(Wrapper):
         super().__init__(inner)
         self.damping = positive("damping", damping)
 
+    def setup(self, context: Context) -> None:
+        super().setup(context)
+        _check(min(context.batch_size, context.examples) * len(context.classes), self.parameters)
+
     def around(self, closure: Closure, first: bool) -> Tensor:
         loss = closure(first)
         moved = [parameter for parameter in self.parameters if parameter.grad is not None]
@@ -71,13 +77,10 @@ class EGN(Wrapper):
                 gradient.copy_(part.view(gradient.shape))
         return loss
 
-    def _rows(self, logits: Tensor, moved: list[torch.nn.Parameter]) -> Tensor:
+    def _rows(self, logits: Tensor, moved: list[nn.Parameter]) -> Tensor:
         """A = S^T J, (B C, D): the Jacobian's rows weighed by a square root of Q, which is how they are drawn."""
-        count, size = logits.numel(), sum(parameter.numel() for parameter in moved)
-        if count * size > LARGEST:
-            raise RecipeError(
-                f"optimizer `egn` would hold a Jacobian of {count} x {size:,} numbers: train less (`selection: head`) or use a smaller `batch_size`"
-            )
+        count = logits.numel()
+        _check(count, moved)
         with torch.no_grad():
             p = logits.float().softmax(dim=1)
             root = torch.diag_embed(p.sqrt()) - p[:, :, None] * p.sqrt()[:, None, :]  # S, (B, C, C)
@@ -105,3 +108,12 @@ class EGN(Wrapper):
     @classmethod
     def space(cls) -> dict[str, Space]:
         return {"damping": Space(1e-3, 10.0, log=True)}
+
+
+def _check(count: int, parameters: Sequence[nn.Parameter]) -> None:
+    """Raise RecipeError for a Jacobian of so many outputs by these parameters that is too large to hold."""
+    size = sum(parameter.numel() for parameter in parameters)
+    if count * size > LARGEST:
+        raise RecipeError(
+            f"optimizer `egn` would hold a Jacobian of {count} x {size:,} numbers: train less (`selection: head`) or use a smaller `batch_size`"
+        )

@@ -13,7 +13,7 @@ from surefoot.models.modes import evaluating
 from surefoot.registry import register
 from surefoot.tune.objective import Context, Space, fraction
 from surefoot.tune.optimizer import Closure, Optimizer, Wrapper, repeat
-from surefoot.tune.optimizers import restore, running_statistics_kept
+from surefoot.tune.optimizers import instead, restore, running_statistics_kept
 from surefoot.tune.selections.mask_tuning import PAPER
 
 
@@ -38,13 +38,12 @@ class GradientDropout(Wrapper):
     """
 
     forwards = 2
-    backwards = 1
 
     def __init__(self, inner: Optimizer, *, strength: float = 1.0) -> None:
         super().__init__(inner)
         self.strength = fraction("strength", strength, one=True)
         if not self.strength:
-            self.forwards = self.backwards = 0
+            self.forwards = 0
         self._start = [parameter.detach().clone() for parameter in self.parameters]
 
     def setup(self, context: Context) -> None:
@@ -61,18 +60,16 @@ class GradientDropout(Wrapper):
             for parameter, k in zip(moved, theirs, strict=True):
                 g = parameter.grad
                 assert g is not None
-                kept = torch.rand_like(g) < chance(g, k)
-                parameter.grad = torch.where(kept, g, (1 - self.strength) * g)
+                left = stays(g, k, torch.rand_like(g))
+                # In place: these tensors are the whole model, and reading them is what a step costs beyond its passes.
+                g.mul_(left if self.strength == 1 else left.to(g.dtype).mul_(self.strength).add_(1 - self.strength))
         return loss
 
     def _towards_start(self, closure: Closure, moved: Sequence[nn.Parameter]) -> list[Tensor]:
         """k: the gradient of the cross-entropy with the starting model's answers, zero where it does not reach."""
         step = closure.step
-        present = [parameter.detach().clone() for parameter in self.parameters]
-        with torch.no_grad(), evaluating(step.model):
-            restore(self.parameters, self._start)
+        with torch.no_grad(), evaluating(step.model), instead(self.parameters, self._start):
             target = step.again().logits.softmax(1)
-            restore(self.parameters, present)
         with torch.enable_grad(), running_statistics_kept():
             loss = F.cross_entropy(repeat(step).logits, target)
             if not moved or not loss.requires_grad:  # terms on the weights alone leave no gradient yet
@@ -94,7 +91,10 @@ class GradientDropout(Wrapper):
         return {"strength": Space(0.1, 1.0)}
 
 
-def chance(g: Tensor, k: Tensor) -> Tensor:
-    """P for every entry; 1 where the loss alone pulls."""
-    sizes = (g.abs() + k.abs()).clamp_min(torch.finfo(g.dtype).tiny)
-    return (1 + g.sign() * (g + k) / sizes) / 2
+def stays(g: Tensor, k: Tensor, drawn: Tensor) -> Tensor:
+    """Whether an entry of the gradient stays, by u uniform in [0, 1): bool, the shape of g. Overwrites u.
+
+    u < P where the point (1 - u) g + u k, between the two pulls, is still on the side of g: with opposite signs that is
+    (1 - u) |g| > u |k|, or u < |g| / (|g| + |k|); with one sign it always is.
+    """
+    return torch.signbit(torch.lerp(g, k, drawn, out=drawn)) == torch.signbit(g)

@@ -12,7 +12,7 @@ from surefoot.models.modes import evaluating
 from surefoot.registry import Paper, register
 from surefoot.tune.objective import Context, Space, one_of, positive
 from surefoot.tune.optimizer import Closure, Optimizer
-from surefoot.tune.optimizers import restore
+from surefoot.tune.optimizers import instead, restore
 from surefoot.tune.optimizers.sam import SAM
 
 
@@ -79,13 +79,8 @@ class TRAM(SAM):
     def radius(self, closure: Closure) -> float:
         """d, after a pass over the batch at the present weights."""
         step = closure.step
-        present = [parameter.detach().clone() for parameter in self.parameters]
-        restore(self.parameters, self._other)
-        try:
-            with evaluating(step.model):
-                other = step.again().logits
-        finally:
-            restore(self.parameters, present)
+        with evaluating(step.model), instead(self.parameters, self._other):
+            other = step.again().logits
         log_p, log_q = F.log_softmax(step.output.logits, dim=-1), F.log_softmax(other, dim=-1)
         return self.logit_scale * max(float(F.kl_div(log_p, log_q, log_target=True, reduction="batchmean")), 0.0)
 
