@@ -36,7 +36,8 @@ import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from surefoot import Recipe, load, load_task
 from surefoot.data.examples import Examples
@@ -108,9 +109,21 @@ def multiplied(fields: dict[str, Any], model: Model, train: Examples) -> np.ndar
     """Of each step but the first, as torch counts."""
     fit = Fit(Recipe(**fields, epochs=1, batch_size=32, cache=False), model, train)
     marks: list[int] = []
-    with FlopCounterMode(display=False) as counter:
-        fit.run(looks=range(1, COUNTED + 2), look=lambda step: marks.append(counter.get_total_flops()))
+    with Multiplying() as counter:
+        fit.run(looks=range(1, COUNTED + 2), look=lambda step: marks.append(counter.total))
     return np.diff(marks)
+
+
+class Multiplying(TorchDispatchMode):
+    """Counts by torch's own formulas; its FlopCounterMode hooks modules too, which gradients of a few leaves do not bear."""
+
+    total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if func.overloadpacket in flop_registry:
+            self.total += flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=found)
+        return found
 
 
 def run(fields: dict[str, Any], model: Model, train: Examples, floor: int) -> dict[str, Any]:
@@ -176,8 +189,7 @@ def main() -> None:
     parser.add_argument("--measure", metavar="KIND/NAME", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
-        kind, name = args.measure.split("/")
-        print(json.dumps({"products": products(kind, name, *given())} if args.products else attempt(kind, name)))
+        print(json.dumps(attempt(*args.measure.split("/"))))
         return
     known: dict[str, Any] = json.loads(RESULTS.read_text())["methods"] if RESULTS.exists() else {}
     chosen = [
@@ -185,13 +197,16 @@ def main() -> None:
     ]
     if args.products:
         todo = [key for key in chosen if "time" in known.get(key, {}) and (args.only or "products" not in known[key])]
+        here = given() if todo else None
     else:
-        todo = [key for key in chosen if args.only or key not in known]
-    command = [sys.executable, __file__, *(["--products"] if args.products else []), "--measure"]
+        todo, here = [key for key in chosen if args.only or key not in known], None
     for key in track(todo, "methods", console=Console(stderr=True)):
-        told = subprocess.run([*command, key], capture_output=True, text=True, check=True)
-        found = json.loads(told.stdout.splitlines()[-1])
-        known[key] = known[key] | found if args.products else found
+        if here is not None:
+            known[key]["products"] = products(*key.split("/"), *here)
+        else:
+            command = [sys.executable, __file__, "--measure", key]
+            told = subprocess.run(command, capture_output=True, text=True, check=True)
+            known[key] = json.loads(told.stdout.splitlines()[-1])
         write_json(RESULTS, {"methods": dict(sorted(known.items())), "environment": environment()})
     Console().print(table({key: known[key] for key in chosen}))
 

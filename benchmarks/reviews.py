@@ -6,7 +6,8 @@ Movies are home; Amazon, the NYT and tweets take turns at being unseen, with 100
 two as judge. Ten seeds, each with a fresh training sample; sentences of the half that the study has not seen
 (`study/worlds.py`; of the other two tasks the study has seen all sentences, in other samples). The baselines train every
 layer; the search the top two to four, and every one once. The trials of one seed are the same in all turns (random
-draws, before TPE sets in), so they are trained once. `--bank wide` repeats the searches with the enlarged bank beside it. Every method is scored with the same corrections of its decision.
+draws, before TPE sets in), so they are trained once. Every method is scored with the same corrections of its decision.
+`--bank wide` runs the searches of both banks, without the baselines, and writes how they differ beside what is there.
 The bootstrap draws seeds, and documents within a domain. `--task` repeats it on the study's other tasks.
 """
 
@@ -52,9 +53,10 @@ def main() -> None:
     workers = [subprocess.Popen([*command, str(i)], env=alone) for i in range(arguments.workers)]
     if any([each.wait() for each in workers]):  # noqa: C419 - all have to end
         sys.exit(1)
-    from reviews_report import report
+    from reviews_report import report, report_banks
 
-    report(arguments.store / arguments.task, arguments.task, RESULTS)
+    write = report if arguments.bank == "autoft" else report_banks
+    write(arguments.store / arguments.task, arguments.task, RESULTS)
 
 
 def work(arguments: argparse.Namespace) -> None:
@@ -70,9 +72,11 @@ def work(arguments: argparse.Namespace) -> None:
         seed = FIRST_SEED + number
         folder = arguments.store / arguments.task / f"seed-{seed}"
         here = world(arguments.task, seed=seed, half=REPORT, train_size=arguments.train_size)
-        baselines(model, here, seed, folder)
-        for unseen in here.away:
-            turn(model, here, unseen, seed, folder, arguments.trials, arguments.bank)
+        if arguments.bank == "autoft":
+            baselines(model, here, seed, folder)
+        for bank in dict.fromkeys(["autoft", arguments.bank]):
+            for unseen in here.away:
+                turn(model, here, unseen, seed, folder, arguments.trials, bank)
 
 
 def baselines(model: Any, here: Any, seed: int, folder: Path) -> None:
@@ -116,6 +120,7 @@ def turn(model: Any, here: Any, unseen: str, seed: int, folder: Path, trials: in
         return
     family = folder / f"family{own}"
     if own and not family.exists():
+        # Draws have names by number: those of the first bank are not this one's, and the search finds that out.
         shutil.copytree(folder / "family", family)
     began = time.perf_counter()
     found = tune(

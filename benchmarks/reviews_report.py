@@ -48,10 +48,23 @@ def report(store: Path, task: str, results: Path) -> None:
         "forecast": forecasts(store, task, cells),
         "environment": environment(),
     }
-    if wide := [(cell["seed"], cell["turn"]) for cell in cells if cell["method"] == WIDE]:
-        figures["wide bank"] = enlarged([cell for cell in cells if (cell["seed"], cell["turn"]) in wide])
-    write_json(results / f"bench-{task}.json", figures)
+    path = results / f"bench-{task}.json"
+    if path.exists() and (known := json.loads(path.read_text()).get("wide bank")):
+        figures["wide bank"] = known
+    write_json(path, figures)
     show(figures)
+
+
+def report_banks(store: Path, task: str, results: Path) -> None:
+    """Write how the searches over the two banks under `store` differ into results/bench-TASK.json, beside what is there."""
+    cells = collect(store, task)
+    path = results / f"bench-{task}.json"
+    figures: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    both = [(cell["seed"], cell["turn"]) for cell in cells if cell["method"] == WIDE]
+    found = enlarged([cell for cell in cells if (cell["seed"], cell["turn"]) in both])
+    figures["wide bank"] = found | {"environment": environment()}
+    write_json(path, figures)
+    show_banks(figures["wide bank"])
 
 
 def enlarged(cells: list[dict[str, Any]]) -> dict[str, Any]:
@@ -277,8 +290,8 @@ def show(figures: dict[str, Any]) -> None:
             f"{k} {100 * v['value']:+.1f} [{100 * v['low']:+.1f}, {100 * v['high']:+.1f}]" for k, v in each.items()
         )
         print(f"{name:26} {row}")
-    for name, each in figures.get("wide bank", {}).items():
-        print(f"wide bank, {name}: {json.dumps(each)}")
+    if "wide bank" in figures:
+        show_banks(figures["wide bank"])
     for key in ("cost", "forecast"):
         print(key, json.dumps(figures[key]))
 
@@ -286,3 +299,11 @@ def show(figures: dict[str, Any]) -> None:
 if __name__ == "__main__":
     task = sys.argv[2] if len(sys.argv) > 2 else "reviews"
     report(Path(sys.argv[1]) / task, task, Path(__file__).parent / "results")
+
+
+def show_banks(found: dict[str, Any]) -> None:
+    print(f"enlarged bank beside the first one: {found['seeds']} seeds")
+    for name, each in found["worst turn"].items():
+        print(f"worst turn, {name}: {100 * each['wide']:.1f} over {100 * each['first']:.1f}")
+    for name, each in found["wide - first"].items():
+        print(f"mean, {name}: {100 * each['value']:+.1f} [{100 * each['low']:+.1f}, {100 * each['high']:+.1f}]")

@@ -149,7 +149,8 @@ def rate_of(entry: Entry) -> float | None:
     recipe = entry.attrs.get("recipe", {})
     if recipe and not recipe.get("epochs"):
         return None
-    rate = entry.params.get("lr", recipe.get("optimizer", {}).get("lr"))
+    optimizer = recipe.get("optimizer", {})
+    rate = optimizer.get("inner", optimizer).get("lr", entry.params.get("lr"))
     return None if rate is None else float(rate)
 
 

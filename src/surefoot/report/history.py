@@ -26,6 +26,7 @@ from surefoot.report.html import (
 from surefoot.report.names import called, start_name, trial_name
 from surefoot.report.plot import Axis, around, figure, legend, line, mark, place, plane, shape, ticks
 from surefoot.report.rows import Bar, bars
+from surefoot.search.bank import KINDS
 
 STATES = {"complete": "complete", "pruned": "given up", "failed": "failed"}
 #: Trials that are drawn, rows of the table, candidates, hyperparameters.
@@ -202,9 +203,19 @@ def _within(facts: Mapping[str, Any]) -> list[object]:
 
 def _trial(place_: int, each: Mapping[str, Any]) -> Trial:
     number, given = finite(each.get("trial")), not each.get("params")
-    what = called(each.get("name") or "baseline") if given else "drawn"
+    what = called(each.get("name") or "baseline") if given else _drawn(mapping(each.get("params")))
     at = place_ if number is None else int(number)
     return Trial(at, finite(each.get("value")), str(each.get("state", NOTHING)), given, what)
+
+
+def _drawn(params: Mapping[str, Any]) -> str:
+    """What a draw had of a bank beside the usual.
+
+    >>> _drawn({"lr": 1e-4, "objective": "focal", "optimizer": "sam"})
+    'drawn: focal + sam'
+    """
+    unusual = [called(params[kind]) for kind in KINDS if kind in params]
+    return f"drawn: {' + '.join(unusual)}" if unusual else "drawn"
 
 
 def _rank(trial: Trial) -> tuple[bool, bool, float, int]:
@@ -214,7 +225,8 @@ def _rank(trial: Trial) -> tuple[bool, bool, float, int]:
 
 def _row(trial: Trial, each: Mapping[str, Any], members: Sequence[Any]) -> tuple[object, ...]:
     params = mapping(each.get("params"))
-    rate, reason = finite(params.get("lr")), each.get("reason")
+    optimizer, reason = mapping(mapping(each.get("recipe")).get("optimizer")), each.get("reason")
+    rate = finite(mapping(optimizer.get("inner", optimizer)).get("lr", params.get("lr"))) if params else None
     state = STATES.get(trial.state, trial.state) + (f" ({short(str(reason), 200)})" if reason else "")
     state += ", in the answer" if f"trial-{trial.number:04d}" in members else ""
     start = start_name(each.get("start") or params.get("start") or NOTHING)
