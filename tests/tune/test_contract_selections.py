@@ -78,6 +78,7 @@ def answers(model: Model) -> torch.Tensor:
 
 def options(name: str, model: Model) -> dict:
     small = {"robust_critical": {"epochs": 1, "examples": 6}, "routed_experts": {"domains": [5, 6]}}.get(name, {})
+    small = {"length": 3} if name in ("prompt_tuning", "p_tuning") else small
     return {"name": name, "k": 0} if name == "top_layers" and not model.layers else {"name": name, **small}
 
 
@@ -94,7 +95,9 @@ BLOCKS_ONLY = {
     "lofit",
     "mam",
     "norms",
+    "p_tuning",
     "prefix_tuning",
+    "prompt_tuning",
     "routed_experts",
     "sentence_adapter",
     "ssa",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from small_training import train
@@ -13,6 +14,7 @@ from transformers import AutoModel, GPT2Config, GPT2Model, LlamaConfig, LlamaMod
 
 from conftest import examples
 from surefoot import Recipe, load
+from surefoot.data.examples import Examples
 from surefoot.errors import ModelError, RecipeError
 from surefoot.models.additions import load_additions, parts, remove, save_additions, weights
 from surefoot.models.model import Model
@@ -22,11 +24,14 @@ from surefoot.tune.run import Run
 from surefoot.tune.selections.adapter import Adapter
 from surefoot.tune.selections.iaa import IAA, Link
 from surefoot.tune.selections.mam import MAM
+from surefoot.tune.selections.p_tuning import PTuning
 from surefoot.tune.selections.prefix_tuning import PrefixTuning
+from surefoot.tune.selections.prompt_tuning import PromptTuning
 from surefoot.tune.selections.sentence_adapter import SentenceAdapter
 from surefoot.tune.selections.top_layers import TopLayers
 
 KEPT = ["adapter", "iaa", "levi", "lofit", "mam", "prefix_tuning", "sentence_adapter", "ssa", "tangent"]
+PROMPTS = ["prompt_tuning", "p_tuning"]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -142,8 +147,74 @@ def test_prefixes_are_those_of_peft():
     torch.testing.assert_close(states, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_padding_is_not_seen_beside_a_prefix():
-    model = trained(PrefixTuning(length=3), bert())
+@pytest.mark.parametrize("make", [bert, llama])
+def test_prompts_are_those_of_peft(make):
+    """The public implementation run side by side: peft's PromptTuning with the same embeddings, behind the prompt."""
+    peft = pytest.importorskip("peft")
+    model, other = trained(PromptTuning(length=3), make()), make()
+    config = peft.PromptTuningConfig(num_virtual_tokens=3, task_type="FEATURE_EXTRACTION")
+    theirs = peft.get_peft_model(other.backbone, config)
+    with torch.no_grad():
+        theirs.prompt_encoder["default"].embedding.weight.copy_(model.backbone.prompt_embeddings.rows)
+        expected = theirs.eval()(**batch().inputs).last_hidden_state[:, 3:]
+        states = model.eval().backbone(**batch().inputs).last_hidden_state
+    torch.testing.assert_close(states, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_prompt_encoder_is_that_of_peft():
+    """Side by side with peft's encoder of P-tuning (LSTM), and the same states when `finish` has left it out."""
+    peft = pytest.importorskip("peft")
+    model = bert()
+    selection = PTuning(length=3, width=5)
+    torch.manual_seed(1)
+    selection.apply(model)
+    part = model.backbone.prompt_embeddings
+    theirs = peft.PromptEncoder(
+        peft.PromptEncoderConfig(
+            num_virtual_tokens=3,
+            token_dim=16,
+            encoder_hidden_size=5,
+            encoder_reparameterization_type="LSTM",
+            num_transformer_submodules=1,
+            task_type="FEATURE_EXTRACTION",
+        )
+    ).eval()
+    with torch.no_grad():
+        theirs.embedding.weight.copy_(part.rows)
+    theirs.lstm_head.load_state_dict(part.lstm.state_dict())
+    theirs.mlp_head.load_state_dict(part.net.state_dict())
+    torch.testing.assert_close(part.made(), theirs(torch.arange(3)[None])[0])
+    train(model, batch(), steps=2)
+    trained_ = answers(model)
+    selection.finish(model)
+    torch.testing.assert_close(answers(model), trained_)
+    assert list(weights(model)) == ["backbone.prompt_embeddings.rows"]
+
+
+def test_a_prompt_takes_its_places_from_the_text(bert_folder):
+    """Texts are read shorter where positions are few, a prompt that leaves none is refused, and padding is not seen."""
+    model = load(bert_folder)
+    places = model.backbone.config.max_position_embeddings
+    model.processor.max_length = places
+    PromptTuning(length=5).apply(model)
+    assert model.processor.max_length == places - 5
+    long = Examples([" ".join(["good"] * 2 * places)] * 16, np.arange(16) % 2, ("bad", "good"))
+    recipe = {"epochs": 1, "batch_size": 8, "precision": "float32"}
+    whole = load(bert_folder, max_length=places)
+    run = Recipe(selection={"name": "prompt_tuning", "length": 5}, **recipe).fit(whole, long)
+    assert run.model.processor.max_length == places - 5
+    assert whole.processor.max_length == places, "the model that came in is as it was"
+    with pytest.raises(RecipeError, match=f"leaves 1 of the {places} places"):
+        Recipe(selection={"name": "prompt_tuning", "length": places - 1}, **recipe).fit(whole, long)
+    with pytest.raises(RecipeError, match="attention maps"):
+        Recipe(
+            selection={"name": "p_tuning", "length": 2}, objectives=["cross_entropy", "masked_counterfactual"], **recipe
+        ).fit(whole, long)
+
+
+@pytest.mark.parametrize("make", [lambda: PrefixTuning(length=3), lambda: PromptTuning(length=3)])
+def test_padding_is_not_seen_beside_a_prefix(make):
+    model = trained(make(), bert())
     short = {name: value[:, :4] for name, value in batch().inputs.items()}
     padded = {name: torch.cat([value, torch.zeros_like(value[:, :2])], dim=1) for name, value in short.items()}
     with torch.no_grad():
@@ -177,11 +248,11 @@ def test_no_frozen_layer_is_cached_under_a_chain_that_it_feeds():
 
 
 @pytest.mark.parametrize("make", [gpt2, llama])
-@pytest.mark.parametrize("name", ["adapter", "iaa", "sentence_adapter", "mam", "prefix_tuning"])
+@pytest.mark.parametrize("name", ["adapter", "iaa", "sentence_adapter", "mam", "prefix_tuning", *PROMPTS])
 def test_other_architectures(make, name):
     model = make()
     start = answers(model)
-    selection = build("selection", name)
+    selection = build("selection", {"name": name, "length": 3} if name in PROMPTS else name)
     if make is gpt2 and name in ("mam", "prefix_tuning"):
         with pytest.raises(RecipeError, match="no query and value projections of its own: choose `lora`"):
             selection.apply(model)
@@ -194,10 +265,10 @@ def test_other_architectures(make, name):
     assert torch.equal(answers(model), start)
 
 
-@pytest.mark.parametrize("name", KEPT)
+@pytest.mark.parametrize("name", KEPT + PROMPTS)
 def test_a_saved_run_opens_whole_and_without_its_parts_in_transformers(name, bert_folder, tmp_path):
     model = load(bert_folder)
-    options = {} if name == "lofit" else {"layers": 1}
+    options = {"length": 3} if name in PROMPTS else {} if name == "lofit" else {"layers": 1}
     recipe = Recipe(selection={"name": name, **options}, epochs=1, batch_size=16, precision="float32")
     run = recipe.fit(model, examples(32), out=tmp_path / "run")
     again = Run.load(tmp_path / "run")

@@ -6,7 +6,8 @@ model keeps its name. Saved models hold the parts in a file of their own; withou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -31,6 +32,10 @@ class Addition(nn.Module):
     #: whether it carries something from layer to layer: then a layer's output is not all that the next one sees, and
     #: frozen layers below one that trains cannot be cached.
     spans: ClassVar[bool] = False
+    #: whether the blocks see more tokens than the text has, so that places and attention maps are not the text's.
+    lengthens: ClassVar[bool] = False
+    #: for one that lengthens: whether it does so just now, see `text_alone`.
+    silent = False
 
 
 def parts(model: nn.Module) -> dict[str, Addition]:
@@ -40,6 +45,19 @@ def parts(model: nn.Module) -> dict[str, Addition]:
         if isinstance(module, Addition) and not name.startswith(tuple(f"{outer}." for outer in found)):
             found[name] = module
     return found
+
+
+@contextmanager
+def text_alone(model: nn.Module) -> Iterator[None]:
+    """Within, parts that put tokens before a text do not: for decoders that stand on the encoder's blocks."""
+    lengthening = [part for part in parts(model).values() if part.lengthens]
+    for part in lengthening:
+        part.silent = True
+    try:
+        yield
+    finally:
+        for part in lengthening:
+            part.silent = False
 
 
 def inside(model: nn.Module, names: Iterable[str]) -> set[str]:

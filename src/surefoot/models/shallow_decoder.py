@@ -12,6 +12,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from surefoot.errors import ModelError
+from surefoot.models.additions import text_alone
 from surefoot.models.model import Model
 from surefoot.models.processor import POOL_MASK
 from surefoot.models.vocabulary import vocabulary, word_embeddings
@@ -93,12 +94,14 @@ def checkpoint_pooler(model: Model) -> dict[str, Tensor]:
 
 def embedded(model: Model, inputs: Mapping[str, Tensor]) -> Tensor:
     """What the lowest block of the encoder receives: words and positions, (B, T, D), with gradient."""
-    return model._states_entering(0, {name: each for name, each in inputs.items() if name != POOL_MASK}).float()
+    with text_alone(model):
+        return model._states_entering(0, {name: each for name, each in inputs.items() if name != POOL_MASK}).float()
 
 
 def embedded_vectors(model: Model, vectors: Tensor, attention_mask: Tensor) -> Tensor:
     """What the lowest block receives for vectors (B, T, D) in place of word embeddings: positions come in as for words."""
-    return model._states_entering(0, {"inputs_embeds": vectors, "attention_mask": attention_mask}).float()
+    with text_alone(model):
+        return model._states_entering(0, {"inputs_embeds": vectors, "attention_mask": attention_mask}).float()
 
 
 def pooled(model: Model, output: Output, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -140,7 +143,8 @@ def through(model: Model, layers: nn.ModuleList, states: Tensor, attention_mask:
     parent._modules[attribute] = nn.ModuleList([_Entering(states, layers[0]), *layers[1:]])
     try:
         # The words are not read: the states stand in their place.
-        output: Any = model.backbone(input_ids=ids, attention_mask=attention_mask)
+        with text_alone(model):
+            output: Any = model.backbone(input_ids=ids, attention_mask=attention_mask)
     finally:
         parent._modules[attribute] = own
     found: Tensor = output.last_hidden_state.float()

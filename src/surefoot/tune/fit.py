@@ -68,6 +68,8 @@ class Fit:
         self.device = self.model.device
         self.dtype = resolve(recipe.precision, self.device)
         self.autocast = autocast(self.dtype, self.device)
+        selection = selection or build("selection", recipe.selection)
+        selection.reserve(self.model)
         self.encoded = encode_inputs(
             self.model, train.inputs, train.modality, source=train.source, max_length=recipe.max_length
         )
@@ -79,7 +81,7 @@ class Fit:
         self.labels = torch.from_numpy(np.asarray(labels))
         if self.loss.reads_labels:  # an embedding has no use for a head: it stays as it is
             start_head(self.model, recipe, train, self.encoded, seed=seed, progress=self.progress)
-        self._select(selection or build("selection", recipe.selection))
+        self._select(selection)
         self._setup()
 
     # --- set-up

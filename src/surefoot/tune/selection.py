@@ -51,6 +51,9 @@ class Selection:
     #: of what objectives may need (`objective.NEEDS`), what its model cannot give: refused when the two come together.
     withholds: ClassVar[frozenset[str]] = frozenset()
 
+    def reserve(self, model: Model) -> None:
+        """Before the texts are encoded: what `apply` will need of their length. Raises RecipeError if nothing would be left."""
+
     def setup(self, model: Model, training: Training) -> None:
         """Look at the data before `apply`, for selections that choose by it; called once, and again on a resume.
 
