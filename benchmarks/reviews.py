@@ -7,7 +7,8 @@ two as judge. Ten seeds, each with a fresh training sample; sentences of the hal
 (`study/worlds.py`; of the other two tasks the study has seen all sentences, in other samples). The baselines train every
 layer; the search the top two to four, and every one once. The trials of one seed are the same in all turns (random
 draws, before TPE sets in), so they are trained once. Every method is scored with the same corrections of its decision.
-`--bank wide` runs the searches of both banks, without the baselines, and writes how they differ beside what is there.
+`--bank wide` runs the searches of both banks, without the baselines, and writes how they differ beside what is there;
+with `--deep` their draws train every layer and start as the full fine-tuning does, whose soups they can join.
 The bootstrap draws seeds, and documents within a domain. `--task` repeats it on the study's other tasks.
 """
 
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=TRIALS)
     parser.add_argument("--train-size", type=int)
     parser.add_argument("--bank", default="autoft", choices=["autoft", "wide"], help="what draws are made of")
+    parser.add_argument("--deep", action="store_true", help="with --bank wide: draws that train every layer")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -55,8 +57,11 @@ def main() -> None:
         sys.exit(1)
     from reviews_report import report, report_banks
 
-    write = report if arguments.bank == "autoft" else report_banks
-    write(arguments.store / arguments.task, arguments.task, RESULTS)
+    store = arguments.store / arguments.task
+    if arguments.bank == "autoft":
+        report(store, arguments.task, RESULTS)
+    else:
+        report_banks(store, arguments.task, RESULTS, deep=arguments.deep)
 
 
 def work(arguments: argparse.Namespace) -> None:
@@ -76,7 +81,7 @@ def work(arguments: argparse.Namespace) -> None:
             baselines(model, here, seed, folder)
         for bank in dict.fromkeys(["autoft", arguments.bank]):
             for unseen in here.away:
-                turn(model, here, unseen, seed, folder, arguments.trials, bank)
+                turn(model, here, unseen, seed, folder, arguments.trials, bank, deep=arguments.deep)
 
 
 def baselines(model: Any, here: Any, seed: int, folder: Path) -> None:
@@ -109,19 +114,22 @@ def baselines(model: Any, here: Any, seed: int, folder: Path) -> None:
         print(f"seed {seed} {name}: {seconds:.0f} s", flush=True)
 
 
-def turn(model: Any, here: Any, unseen: str, seed: int, folder: Path, trials: int, bank: str) -> None:
+def turn(
+    model: Any, here: Any, unseen: str, seed: int, folder: Path, trials: int, bank: str, *, deep: bool = False
+) -> None:
     """One search with one domain unseen. What is not drawn (baselines, anchors) is the same with either bank."""
     from surefoot import tune
     from surefoot.search.bank import BANKS
 
-    own = "" if bank == "autoft" else f"_{bank}"
+    depth = "_deep" if deep else ""
+    own = depth + ("" if bank == "autoft" else f"_{bank}")
     path = folder / f"surefoot{own}-{unseen}.npz"
     if path.exists():
         return
     family = folder / f"family{own}"
-    if own and not family.exists():
+    if own != depth and not family.exists():
         # Draws have names by number: those of the first bank are not this one's, and the search finds that out.
-        shutil.copytree(folder / "family", family)
+        shutil.copytree(folder / f"family{depth}", family)
     began = time.perf_counter()
     found = tune(
         model,
@@ -134,6 +142,7 @@ def turn(model: Any, here: Any, unseen: str, seed: int, folder: Path, trials: in
         trials=trials,
         max_length=here.max_length,
         seed=seed,
+        **({"starts": ("fine_tune",), "layers": (len(model.layers), len(model.layers))} if deep else {}),
     )
     seconds = time.perf_counter() - began
     from surefoot.search.sets import Sets
@@ -148,7 +157,7 @@ def turn(model: Any, here: Any, unseen: str, seed: int, folder: Path, trials: in
         "trials": [e.attrs.get("seconds") for e in found.trials],
     }
     keep(path, logits, facts)
-    print(f"seed {seed} unseen {unseen}: {found.answer.choice.name}, {seconds:.0f} s", flush=True)
+    print(f"seed {seed}{own} unseen {unseen}: {found.answer.choice.name}, {seconds:.0f} s", flush=True)
 
 
 def keep(path: Path, logits: dict[str, np.ndarray], facts: dict[str, Any]) -> None:

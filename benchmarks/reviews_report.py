@@ -22,8 +22,12 @@ from surefoot.files import write_json
 from surefoot.search.sets import HOME
 
 METHODS = ("linear_probe", "fine_tune", "lp_ft", "wise_ft", "surefoot")
-#: The search over the enlarged bank, where it has been run.
-WIDE = "surefoot_wide"
+#: (the search over the first bank, over the enlarged one) by what `bench-TASK.json` calls their difference.
+BANKS = {
+    "wide bank": ("surefoot", "surefoot_wide"),
+    "wide bank, every layer": ("surefoot_deep", "surefoot_deep_wide"),
+}
+SEARCHES = tuple(name for names in BANKS.values() for name in names)
 DRAWS, AUC_DRAWS = 2000, 300
 #: How the decision is made: as the model has it; corrected by judge and unlabelled data; at the true prior.
 DECISIONS = ("plain", "corrected", "true prior")
@@ -49,26 +53,27 @@ def report(store: Path, task: str, results: Path) -> None:
         "environment": environment(),
     }
     path = results / f"bench-{task}.json"
-    if path.exists() and (known := json.loads(path.read_text()).get("wide bank")):
-        figures["wide bank"] = known
+    known = json.loads(path.read_text()) if path.exists() else {}
+    figures |= {key: known[key] for key in BANKS if key in known}
     write_json(path, figures)
     show(figures)
 
 
-def report_banks(store: Path, task: str, results: Path) -> None:
+def report_banks(store: Path, task: str, results: Path, *, deep: bool) -> None:
     """Write how the searches over the two banks under `store` differ into results/bench-TASK.json, beside what is there."""
     cells = collect(store, task)
     path = results / f"bench-{task}.json"
     figures: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    both = [(cell["seed"], cell["turn"]) for cell in cells if cell["method"] == WIDE]
-    found = enlarged([cell for cell in cells if (cell["seed"], cell["turn"]) in both])
-    figures["wide bank"] = found | {"environment": environment()}
+    key = list(BANKS)[deep]
+    figures[key] = enlarged(cells, *BANKS[key]) | {"environment": environment()}
     write_json(path, figures)
-    show_banks(figures["wide bank"])
+    show_banks(key, figures[key])
 
 
-def enlarged(cells: list[dict[str, Any]]) -> dict[str, Any]:
+def enlarged(cells: list[dict[str, Any]], first: str, wide: str) -> dict[str, Any]:
     """The search over the enlarged bank against that over the first one, on the seeds and turns that have both."""
+    both = {(cell["seed"], cell["turn"]) for cell in cells if cell["method"] == wide}
+    cells = [cell for cell in cells if (cell["seed"], cell["turn"]) in both]
     means = {
         method: {
             figure: [
@@ -77,14 +82,14 @@ def enlarged(cells: list[dict[str, Any]]) -> dict[str, Any]:
             ]
             for figure in ("plain", "corrected", "auc")
         }
-        for method in ("surefoot", WIDE)
+        for method in (first, wide)
     }
     worst = {method: {name: float(min(each)) for name, each in found.items()} for method, found in means.items()}
     return {
         "seeds": len({cell["seed"] for cell in cells}),
-        "worst turn": {name: {"wide": worst[WIDE][name], "first": worst["surefoot"][name]} for name in worst[WIDE]},
+        "worst turn": {name: {"wide": worst[wide][name], "first": worst[first][name]} for name in worst[wide]},
         "wide - first": {
-            figure: difference(cells, "surefoot", figure, ours=WIDE) for figure in ("plain", "corrected", "auc", "home")
+            figure: difference(cells, first, figure, ours=wide) for figure in ("plain", "corrected", "auc", "home")
         },
     }
 
@@ -96,10 +101,10 @@ def collect(store: Path, task: str) -> list[dict[str, Any]]:
         seed = int(folder.name.removeprefix("seed-"))
         here = world(task, seed=seed, half=REPORT)
         for turn in here.away:
-            if not (folder / f"surefoot-{turn}.npz").exists():
+            if not any((folder / f"{name}-{turn}.npz").exists() for name in SEARCHES):
                 continue
-            for method in (*METHODS, WIDE):
-                name = f"{method}-{turn}" if method in ("surefoot", WIDE) else method
+            for method in (*METHODS[:-1], *SEARCHES):
+                name = f"{method}-{turn}" if method in SEARCHES else method
                 if not (folder / f"{name}.npz").exists():
                     continue
                 with np.load(folder / f"{name}.npz") as file:
@@ -290,8 +295,9 @@ def show(figures: dict[str, Any]) -> None:
             f"{k} {100 * v['value']:+.1f} [{100 * v['low']:+.1f}, {100 * v['high']:+.1f}]" for k, v in each.items()
         )
         print(f"{name:26} {row}")
-    if "wide bank" in figures:
-        show_banks(figures["wide bank"])
+    for key in BANKS:
+        if key in figures:
+            show_banks(key, figures[key])
     for key in ("cost", "forecast"):
         print(key, json.dumps(figures[key]))
 
@@ -301,8 +307,8 @@ if __name__ == "__main__":
     report(Path(sys.argv[1]) / task, task, Path(__file__).parent / "results")
 
 
-def show_banks(found: dict[str, Any]) -> None:
-    print(f"enlarged bank beside the first one: {found['seeds']} seeds")
+def show_banks(key: str, found: dict[str, Any]) -> None:
+    print(f"{key}, beside the first one: {found['seeds']} seeds")
     for name, each in found["worst turn"].items():
         print(f"worst turn, {name}: {100 * each['wide']:.1f} over {100 * each['first']:.1f}")
     for name, each in found["wide - first"].items():
