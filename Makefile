@@ -72,7 +72,8 @@ bench-matryoshka: $(STAMP)   ## one encoder of many sizes: quality against speed
 
 bench-reviews: $(STAMP)   ## the search against fine-tuning, LP-FT and WiSE-FT: three turns, ten seeds (STORE=folder; resumes)
 	$(BIN)/python benchmarks/reviews.py --store $(STORE)
-	$(BIN)/python benchmarks/reviews.py --store $(STORE) --bank wide --seeds 3
+	$(BIN)/python benchmarks/reviews.py --store $(STORE) --bank wide --seeds 4
+	$(BIN)/python benchmarks/reviews.py --store $(STORE) --bank wide --deep --seeds 4
 
 study: $(STAMP)   ## train and compare what the search's defaults rest on (STORE=folder; hours; resumes)
 	$(BIN)/python benchmarks/study/train.py --store $(STORE)
