@@ -122,10 +122,8 @@ class Model(nn.Module):
     @property
     def has_prefixes(self) -> bool:
         """Whether its attention looks at more than the text (see `prefix_tuning` and `prompt_tuning`)."""
-        config = getattr(self.backbone, "config", None)
-        if getattr(config, "_attn_implementation", None) == PREFIX_ATTENTION:
-            return True
-        return any(part.lengthens for part in parts(self.backbone).values())
+        attention = getattr(getattr(self.backbone, "config", None), "_attn_implementation", None)
+        return attention == PREFIX_ATTENTION or any(part.lengthens for part in parts(self.backbone).values())
 
     def lowest_trained(self) -> int:
         """How many of the lowest layers hold nothing that trains: what `frozen` may be set to."""

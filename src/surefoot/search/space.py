@@ -1,7 +1,7 @@
 """What the search draws: a recipe for each trial, from a bank of methods.
 
 Some hyperparameters exist only beside certain draws of others: the options of an optimizer where it was drawn, an
-objective's weight where it was switched on. The sampler models each such group by the trials that have it.
+objective's weight where it was drawn. The sampler models each such group by the trials that have it.
 """
 
 from __future__ import annotations
